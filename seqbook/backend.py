@@ -323,9 +323,20 @@ class _Device:
         if name == "random":
             raise AttributeError("random numbers are drawn on the host, so that one seed gives one model on every device")
         value = getattr(np, name)
-        if isinstance(value, type) or not callable(value):
-            return value
-        return lambda *args, **kwargs: _on_device(value, args, kwargs)
+        return _Function(value) if callable(value) and not isinstance(value, type) else value
+
+
+class _Function:
+    "A function of NumPy on device arrays; the methods of ufuncs (`add.reduceat`) included."
+
+    def __init__(self, f):
+        self._f = f
+
+    def __call__(self, *args, **kwargs):
+        return _on_device(self._f, args, kwargs)
+
+    def __getattr__(self, name):
+        return _Function(getattr(self._f, name))
 
 
 device = _Device()

@@ -1,0 +1,101 @@
+# Two commands do everything:  make book  (read)   and   make test  (check).  `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SITE   := docs/_build/html
+PORT   ?= 8000
+NOTEBOOKS := $(shell find nbs -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*')
+SHELL  := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: help book test install data site serve lab export execute shakespeare hooks clean
+
+help:
+	@echo "make book         install, fetch the data, run every chapter, build the site in $(SITE)"
+	@echo "make serve        read the site at http://localhost:$(PORT)"
+	@echo "make lab          open the chapters in JupyterLab"
+	@echo "make test         everything CI runs: exports in sync, chapters run, pytest, links of the site"
+	@echo "make export       write seqbook/ from the notebooks"
+	@echo "make execute      run the chapters and keep their outputs in nbs/ (make execute NB=02_rnn for one)"
+	@echo "make shakespeare  train on the complete works and record the result (half an hour on two cores)"
+	@echo "make hooks        git hooks: notebooks cleaned and exports in sync at each commit"
+	@echo "make clean        remove the environment and everything built"
+
+# ---- the environment: made once, remade when settings.ini or setup.py change
+$(VENV)/made: settings.ini setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "seqbook needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "== environment: $(VENV) ($$($(PYTHON) -V))"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]' \
+	  || { echo "The packages could not be installed: check the network and pip's settings (pip config list), then run make again."; exit 1; }
+	@touch $@
+
+$(VENV)/peers: $(VENV)/made
+	@echo "== peers to compare with (PyTorch)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[peers]' \
+	  || { echo "PyTorch could not be installed. Everything but the comparison with it runs without: make test PEERS="; exit 1; }
+	@touch $@
+
+$(VENV)/lab: $(VENV)/made
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[lab]'
+	@touch $@
+
+install: $(VENV)/made
+
+data: $(VENV)/made
+	@$(BIN)/python -m seqbook.data
+
+# ---- the book
+book: data
+	@$(BIN)/python docs/execute.py
+	@$(MAKE) --no-print-directory site
+	@echo "== the book is at $(SITE)/index.html; make serve shows it at http://localhost:$(PORT)"
+
+site: $(VENV)/made
+	@$(BIN)/python docs/build.py
+
+serve:
+	@test -f $(SITE)/index.html || { echo "There is no book yet: run make book first."; exit 1; }
+	@echo "http://localhost:$(PORT)  (Ctrl-C ends it; make serve PORT=8080 for another port)"
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+lab: $(VENV)/lab
+	@cd nbs && ../$(BIN)/jupyter lab index.ipynb
+
+# ---- checks
+PEERS ?= $(VENV)/peers
+test: $(VENV)/made $(PEERS) data
+	@echo "== exports in sync"
+	@$(BIN)/python tests/in_sync.py
+	@$(BIN)/ruff check seqbook tests docs benchmarks setup.py
+	@$(BIN)/python docs/readme.py --check
+	@echo "== chapters run"
+	@$(BIN)/python docs/execute.py
+	@echo "== site"
+	@$(MAKE) --no-print-directory site
+	@echo "== tests"
+	@SEQBOOK_REQUIRE_SITE=1 $(BIN)/python -m pytest -q -rs tests
+
+# ---- for those who write
+export: $(VENV)/made
+	@$(BIN)/nbdev_export
+	@$(BIN)/python docs/readme.py
+
+execute: export
+	@$(BIN)/python docs/execute.py --inplace $(NB)
+
+shakespeare: data
+	@$(BIN)/python benchmarks/shakespeare.py $(ARGS)
+
+hooks: $(VENV)/made
+	@git config core.hooksPath .githooks
+	@git config merge.nbdev-merge.name "merge notebooks cell by cell"
+	@git config merge.nbdev-merge.driver "$(BIN)/nbdev_merge %O %A %B %P"
+	@git config diff.ipynb.textconv "$(BIN)/jupytext --to py:percent --output - --from ipynb"
+	@echo "hooks are in place"
+
+clean:
+	rm -rf $(VENV) docs/_build build dist *.egg-info

@@ -1,0 +1,88 @@
+"""The same weights give the same outputs and gradients in PyTorch."""
+import numpy as np
+import pytest
+from units import UNITS, case
+
+from seqbook.backend import leaves
+from seqbook.bptt import binary_cross_entropy, cross_entropy
+from seqbook.rnn import dense, dense_init, embedding, embedding_init, rnn
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'seqbook[peers]'")
+
+LENGTHS = {"full": None, "ragged": [6, 3, 1, 4]}
+DTYPES = {"float64": (np.float64, 1e-12), "float32": (np.float32, 2e-6)}
+
+
+def tensor(a):
+    return torch.tensor(np.array(a), requires_grad=np.asarray(a).dtype.kind == "f")
+
+
+def torch_rnn(p, activation):
+    "PyTorch's layer with our weights: its two biases are our one."
+    n_a, n_x = p.Wax.shape
+    layer = torch.nn.RNN(n_x, n_a, nonlinearity=activation, dtype=torch.from_numpy(p.Wax).dtype)
+    with torch.no_grad():
+        for theirs, ours in ((layer.weight_ih_l0, p.Wax), (layer.weight_hh_l0, p.Waa), (layer.bias_ih_l0, p.ba), (layer.bias_hh_l0, 0 * p.ba)):
+            theirs.copy_(torch.from_numpy(ours))
+    return layer
+
+
+def agree(ours, theirs, tol):
+    for name, a in ours.items():
+        b = theirs[name].detach().numpy()
+        assert a.shape == b.shape and abs(a - b).max(initial=0) <= tol * max(abs(b).max(initial=0), 1), name
+
+
+@pytest.mark.parametrize("arriving", [("Y", "state"), ("Y",), ("state",)], ids="+".join)
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_rnn(activation, dtype, lengths, arriving, rng):
+    dtype, tol = DTYPES[dtype]
+    p, X, state = case(UNITS[0], dtype=dtype)
+    Y, end, pullback = rnn(p, X, state, LENGTHS[lengths], activation)
+    dY, da = (rng.normal(size=a.shape).astype(dtype) for a in (Y, end.a))
+    dX, grads, dstate0 = pullback(dY if "Y" in arriving else None, type(end)(da) if "state" in arriving else None)
+
+    layer, tX, ta = torch_rnn(p, activation), tensor(X), tensor(state.a[None])
+    if LENGTHS[lengths] is None:
+        tY, tend = layer(tX, ta)
+    else:
+        packed = torch.nn.utils.rnn.pack_padded_sequence(tX, torch.tensor(LENGTHS[lengths]), enforce_sorted=False)
+        tY, tend = layer(packed, ta)
+        tY, _ = torch.nn.utils.rnn.pad_packed_sequence(tY)
+    loss = (tY * torch.from_numpy(dY)).sum() * ("Y" in arriving) + (tend[0] * torch.from_numpy(da)).sum() * ("state" in arriving)
+    loss.backward()
+    weights = {"Wax": layer.weight_ih_l0.grad, "Waa": layer.weight_hh_l0.grad, "ba": layer.bias_ih_l0.grad}
+    agree({"Y": Y, "end": end.a, "dX": dX, "dstate0": dstate0.a, **leaves(grads)},
+          {"Y": tY, "end": tend[0], "dX": tX.grad, "dstate0": ta.grad[0], **weights}, tol)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_embedding_dense_cross_entropy(dtype, rng):
+    dtype, tol = DTYPES[dtype]
+    ids, y = rng.integers(0, 7, size=(6, 4)), rng.integers(0, 5, size=(6, 4))
+    mask = np.arange(6)[:, None] < np.array([6, 3, 1, 0])
+    e, q = embedding_init(rng, 7, 3, dtype), dense_init(rng, 3, 5, dtype)._replace(by=rng.normal(size=5).astype(dtype))
+    X, back_X = embedding(e, ids)
+    Z, back_Z = dense(q, X)
+    loss, back = cross_entropy(Z, y, mask)
+    dX, g = back_Z(back())
+
+    E, W, b = tensor(e.E), tensor(q.Wya), tensor(q.by)
+    tZ = torch.nn.functional.linear(torch.nn.functional.embedding(torch.from_numpy(ids), E), W, b)
+    ignored = torch.from_numpy(np.where(mask, y, -100)).reshape(-1)
+    tloss = torch.nn.functional.cross_entropy(tZ.reshape(-1, 5), ignored)
+    tloss.backward()
+    agree({"loss": np.asarray(loss), "E": back_X(dX).E, "Wya": g.Wya, "by": g.by}, {"loss": tloss, "E": E.grad, "Wya": W.grad, "by": b.grad}, tol)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_binary_cross_entropy(dtype, rng):
+    dtype, tol = DTYPES[dtype]
+    Z, y = rng.normal(size=(6, 4)).astype(dtype), rng.integers(0, 2, size=(6, 4))
+    loss, back = binary_cross_entropy(Z, y)
+    tZ = tensor(Z)
+    tloss = torch.nn.functional.binary_cross_entropy_with_logits(tZ, torch.from_numpy(y.astype(dtype)))
+    tloss.backward()
+    agree({"loss": np.asarray(loss), "dZ": back()}, {"loss": tloss, "dZ": tZ.grad}, tol)
