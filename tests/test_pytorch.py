@@ -22,8 +22,9 @@ def torch_rnn(p, activation):
     n_a, n_x = p.Wax.shape
     layer = torch.nn.RNN(n_x, n_a, nonlinearity=activation, dtype=torch.from_numpy(p.Wax).dtype)
     with torch.no_grad():
-        for theirs, ours in ((layer.weight_ih_l0, p.Wax), (layer.weight_hh_l0, p.Waa), (layer.bias_ih_l0, p.ba), (layer.bias_hh_l0, 0 * p.ba)):
-            theirs.copy_(torch.from_numpy(ours))
+        theirs = (layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0)
+        for w, ours in zip(theirs, (p.Wax, p.Waa, p.ba, 0 * p.ba), strict=True):
+            w.copy_(torch.from_numpy(ours))
     return layer
 
 
@@ -74,7 +75,8 @@ def test_embedding_dense_cross_entropy(dtype, rng):
     ignored = torch.from_numpy(np.where(mask, y, -100)).reshape(-1)
     tloss = torch.nn.functional.cross_entropy(tZ.reshape(-1, 5), ignored)
     tloss.backward()
-    agree({"loss": np.asarray(loss), "E": back_X(dX).E, "Wya": g.Wya, "by": g.by}, {"loss": tloss, "E": E.grad, "Wya": W.grad, "by": b.grad}, tol)
+    ours = {"loss": np.asarray(loss), "E": back_X(dX).E, "Wya": g.Wya, "by": g.by}
+    agree(ours, {"loss": tloss, "E": E.grad, "Wya": W.grad, "by": b.grad}, tol)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
