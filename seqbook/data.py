@@ -394,10 +394,10 @@ def numpy_docs() -> Corpus:
     for module in map(import_module, _DOCUMENTED):
         for name in sorted(module.__all__):
             thing = getattr(module, name, None)
-            text = inspect.getdoc(thing) if callable(thing) else None
-            if text and text.isascii() and text not in seen:
+            text = (callable(thing) and inspect.getdoc(thing) or "").strip() + "\n"
+            if text != "\n" and text.isascii() and text not in seen:
                 seen.add(text)
-                works[f"{module.__name__}.{name}"] = text.strip() + "\n"
+                works[f"{module.__name__}.{name}"] = text
     if not works:
         raise RuntimeError("numpy_docs: NumPy has no documentation strings here; run Python without -OO")
     return Corpus("NumPy's documentation", works, f"the documentation strings of the installed NumPy {np.__version__}",
@@ -471,7 +471,10 @@ def shakespeare(
         raise ValueError("works: expected 'sonnets', 'complete', a title or a list of titles, got an empty list")
     return _or_embedded(load, fallback)
 
-# %% ../nbs/practice/data.ipynb #cbfbb151
+# %% ../nbs/practice/data.ipynb #a2bf5f22
+_VERSE = re.compile(r"\s*\d+:\d+\s+")
+
+
 def kjv(
     cache=None,     # the cache folder, see `cache_dir`
     fallback=False, # True: where nothing can be fetched, warn and return `numpy_docs()` instead
@@ -496,9 +499,6 @@ def kjv(
         return Corpus("King James Bible", works, KJV.source, KJV.licence, KJV.citation)
 
     return _or_embedded(load, fallback)
-
-
-_VERSE = re.compile(r"\s*\d+:\d+\s+")
 
 # %% ../nbs/practice/data.ipynb #262a8064
 @dataclass(frozen=True, repr=False)
