@@ -1,0 +1,331 @@
+"""The book's tools in docs/: directives, pages, reference, README, the runner of notebooks; on notebooks made here."""
+import inspect
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="needs the extra: pip install 'seqbook[docs,dev]'")
+pytest.importorskip("sphinx", reason="needs the extra: pip install 'seqbook[docs]'")
+sys.path.append(str(Path(__file__).resolve().parents[1] / "docs"))
+
+import directives  # noqa: E402
+import execute  # noqa: E402
+import nbdev_cells  # noqa: E402
+import readme  # noqa: E402
+import reference  # noqa: E402
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output  # noqa: E402
+
+PICTURE = new_output("display_data", data={"image/png": "iVBORw0KGgo=", "text/plain": "<Figure size 1x1>"})
+
+
+def notebook(*cells):
+    "A notebook of texts: Markdown if they begin with a heading or a quote, else code."
+    return new_notebook(cells=[cell if not isinstance(cell, str) else new_markdown_cell(cell) if cell.startswith(("# ", ">"))
+                               else new_code_cell(cell) for cell in cells])
+
+
+def shown(*cells, warn=lambda text: None):
+    "The cells of the page that a notebook becomes."
+    return nbdev_cells.page(notebook(*cells), warn).cells
+
+
+# ---- directives
+@pytest.mark.parametrize("source, found, code", [
+    ("#| export\nx = 1", {"export": ""}, "x = 1"),
+    ("#|export rnn\nx = 1", {"export": "rnn"}, "x = 1"),
+    ("# | hide:\nx", {"hide": ""}, "x"),
+    ("#| eval: false\n#| echo: true\n\nx", {"eval": "false", "echo": "true"}, "x"),
+    ("#| fig-cap: 'a: b'\n#| fig-alt: \"c\"\nx", {"fig-cap": "a: b", "fig-alt": "c"}, "x"),
+    ("%%time\n#| hide\nx", {"hide": ""}, "%%time\nx"),
+    ("x\n#| hide", {}, "x\n#| hide"),
+    ("# a comment\nx", {}, "# a comment\nx"),
+    ("", {}, ""),
+])
+def test_directives_are_taken_off_the_top(source, found, code):
+    assert directives.split(source) == (found, code)
+
+
+def test_names_an_exported_cell_defines():
+    code = "import a\nx = y = 1\nz: int = 2\ndef f(): g = 1\nclass C: pass\na.b = 3"
+    assert directives.names(code) == ["x", "y", "z", "f", "C"]
+    assert directives.names("%timeit x") == []
+
+
+# ---- pages
+@pytest.mark.parametrize("source", [
+    "#| hide\nx = 1", "#| default_exp rnn", "#| include: false\nx", "%xmode Minimal\n%config A.b = 1", "#| export", "",
+])
+def test_hidden_cells_are_not_on_the_page(source):
+    assert shown(source) == []
+
+
+@pytest.mark.parametrize("source, tag", [
+    ("#| hide_input\nx", "remove-input"), ("#| echo: false\nx", "remove-input"), ("#| hide_output\nx", "remove-output"),
+    ("#| output: false\nx", "remove-output"), ("#| code-fold: true\nx", "hide-input"), ("#| echo: true\nx", None),
+])
+def test_directives_become_tags(source, tag):
+    (cell,) = shown(source)
+    assert cell.source == "x" and cell.metadata.tags == ([tag] if tag else [])
+
+
+def test_settings_are_dropped_other_magics_stay():
+    (cell,) = shown("%matplotlib inline\n%timeit x\nx")
+    assert cell.source == "%timeit x\nx"
+
+
+def test_a_failing_cell_keeps_its_tag():
+    (cell,) = shown(new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]}))
+    assert cell.metadata.tags == ["raises-exception"]
+
+
+@pytest.mark.parametrize("directive, module", [
+    ("export", "seqbook.rnn"), ("exports", "seqbook.rnn"), ("exporti", "seqbook.rnn"), ("export bptt", "seqbook.bptt"),
+    ("export __init__", "seqbook"),
+])
+def test_an_exported_cell_says_where_it_goes(directive, module):
+    mark, cell = shown("#| default_exp rnn", f"#| {directive}\ndef f(): pass")
+    assert mark.source == f"```{{exported}} {module}\nf\n```"
+    assert cell.source == "def f(): pass"
+
+
+def test_not_run_means_no_outputs():
+    (cell,) = shown(new_code_cell("#| eval: false\nx", outputs=[new_output("stream", text="old")]))
+    assert cell.outputs == [] and cell.source == "x"
+
+
+def test_figures_get_their_words():
+    (cell,) = shown(new_code_cell("#| fig-alt: A line: up\n#| fig-cap: The $x$ axis\nplot()", outputs=[PICTURE]))
+    assert cell.metadata.mystnb == {"image": {"alt": "A line: up"}, "figure": {"caption": "The $x$ axis", "align": "center"}}
+    (cell,) = shown(new_code_cell("#| fig-cap: The $x$ axis\nplot()", outputs=[PICTURE]))
+    assert cell.metadata.mystnb["image"] == {"alt": "The x axis"}
+
+
+def test_a_figure_without_words_is_a_warning():
+    said = []
+    shown("# Title", new_code_cell("plot()", outputs=[PICTURE]), warn=said.append)
+    assert said == ["cell 2: its figure has no alternative text; begin the cell with `#| fig-alt: ...`"]
+
+
+def test_chapters_carry_their_number():
+    for page, title in {"02_rnn": "# 2. Units", "11_deep": "# 11. Units", "practice/optim": "# Units", "index": "# Units"}.items():
+        nb = notebook("# Units")
+        nbdev_cells.number(nb, page)
+        assert nb.cells[0].source == title
+
+
+def test_links_to_chapters_to_come_are_text():
+    nb = notebook("# [GRU](../08_gru.ipynb#x), [RNN](../02_rnn.ipynb), ![p](../08_gru.ipynb), [out](https://x.org/08_gru.ipynb)")
+    nbdev_cells.unlink(nb, "practice/optim", {"08_gru"})
+    assert nb.cells[0].source == "# GRU, [RNN](../02_rnn.ipynb), ![p](../08_gru.ipynb), [out](https://x.org/08_gru.ipynb)"
+
+
+def test_links_to_the_projects_papers():
+    nb = notebook("# [a](../../LICENSE), [b](../../tests), [c](../LICENSE), [d](../02_rnn.ipynb#x), [e](../../CHANGELOG.md#y)")
+    nbdev_cells.inside(nb, "practice/optim")
+    assert nb.cells[0].source == (
+        "# [a](../project/LICENSE), [b](../../tests), [c](../LICENSE), [d](../02_rnn.ipynb#x), [e](../project/CHANGELOG.md#y)")
+    nb = notebook("# [a](../LICENSE)")
+    nbdev_cells.inside(nb, "index")
+    assert nb.cells[0].source == "# [a](project/LICENSE)"
+
+
+def test_contents_come_from_what_is_there():
+    text = nbdev_cells.contents(["index", "practice/b", "10_y", "02_x", "practice/a", "api/rnn", "api/seqbook", "extra/z"])
+    captions = [line.split(": ")[1] for line in text.splitlines() if line.startswith(":caption:")]
+    assert captions == ["The lecture", "In practice", "Reference", "Extra"]
+    pages = [line for line in text.splitlines() if line.startswith("/")]
+    assert pages == ["/02_x", "/10_y", "/practice/a", "/practice/b", "/api/seqbook", "/api/rnn", "/extra/z"]
+
+
+# ---- reference
+class Pair(NamedTuple):
+    "Two things."
+    left: int   # (n,) the first
+    right: str = "r"  # the second
+
+
+def step(
+    p: Pair,           # weights
+    x,                 # (B, n_x) the input x^<t>
+    activation="tanh", # "tanh", "relu" or
+                       # "sigmoid"
+    *rest,
+    scale=(1,
+           2),         # two numbers
+):                     # -> state at t, cache
+    "One step: a^<t> = `g(x_)`*."
+    # -> not a comment of the header
+    return p
+
+
+def test_comments_beside_parameters():
+    assert reference.docments(inspect.getsource(step)) == {
+        "p": "weights", "x": "(B, n_x) the input x^<t>", "activation": '"tanh", "relu" or "sigmoid"',
+        "scale": "two numbers", "return": "state at t, cache"}
+    assert reference.docments(inspect.getsource(Pair)) == {"left": "(n,) the first", "right": "the second"}
+    assert reference.docments("def f(x, y): # -> their sum\n    return x + y") == {"return": "their sum"}
+    assert reference.docments("x = 1") == {}
+
+
+def test_entries_of_the_reference():
+    assert reference.fields(step) == [
+        ":Parameters:", "   - **p** (``Pair``) – weights", r"   - **x** – (B, n\_x) the input x^<t>",
+        '   - **activation** – "tanh", "relu" or "sigmoid"', "   - **scale** – two numbers", ":Returns: state at t, cache", ""]
+    assert reference.on_signature(None, "function", "step", step, None, None, None)[0] == "(p, x, activation='tanh', *rest, scale=(1, 2))"
+
+
+def test_docstrings_are_taken_literally():
+    assert reference.rst("One: a_ *b* |c| `d_e`.\n\n- x\n- y\n\n    z = 1") == [
+        r"One: a\_ \*b\* \|c\| ``d_e``\ .", "", "- x", "- y", "", "::", "", "    z = 1", ""]
+    assert reference.inline("x`y`z") == r"x\ ``y``\ z"
+    assert reference.inline("[docs](https://x.org/a_b)") == "`docs <https://x.org/a_b>`__"
+
+
+def test_chapters_know_their_modules(tmp_path):
+    (tmp_path / "practice").mkdir()
+    nbformat.write(notebook("# The unit\n> x", "#| default_exp rnn", "#| export\ndef f(): pass"), tmp_path / "02_rnn.ipynb")
+    nbformat.write(notebook("# Back", "#| export rnn\ndef g(): pass"), tmp_path / "practice" / "back.ipynb")
+    modules, origin = reference.chapters(tmp_path)
+    assert modules == {"seqbook.rnn": {"02_rnn": "The unit", "practice/back": "Back"}}
+    assert origin == {"seqbook.rnn.f": "02_rnn", "seqbook.rnn.g": "practice/back"}
+
+
+# ---- README
+def test_readme():
+    nb = notebook(
+        "# Title\n> [a](02_rnn.ipynb#x), [b](https://x.org), [c](#y), [d](../LICENSE), ![e](images/e.png)\n```\n[f](g.ipynb)\n```",
+        "#| hide\nsecret", "#| default_exp index",
+        new_code_cell("#| export\nprint(1)", outputs=[new_output("stream", text="\x1b[31m1\x1b[0m\n"),
+                                                      new_output("execute_result", data={"text/plain": "2"})]),
+        new_code_cell("#| fig-alt: A curve\nplot()", outputs=[PICTURE]),
+        new_code_cell("#| hide_input\n3", outputs=[new_output("execute_result", data={"text/plain": "```3"})]))
+    assert readme.readme(nb) == """# Title
+> [a](nbs/02_rnn.ipynb#x), [b](https://x.org), [c](#y), [d](LICENSE), ![e](nbs/images/e.png)
+```
+[f](g.ipynb)
+```
+
+```python
+print(1)
+```
+
+```text
+1
+2
+```
+
+```python
+plot()
+```
+
+````text
+```3
+````
+"""
+
+
+def test_readme_check(tmp_path, monkeypatch, capsys):
+    (tmp_path / "nbs").mkdir()
+    nbformat.write(notebook("# Title"), tmp_path / "nbs" / "index.ipynb")
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
+    assert readme.main(["--check"]) == 1 and "README.md is not what" in capsys.readouterr().err
+    assert readme.main([]) == 0 and readme.main(["--check"]) == 0
+    (tmp_path / "README.md").write_text("older")
+    assert readme.main(["--check"]) == 1
+
+
+# ---- the runner
+@pytest.fixture
+def book(tmp_path):
+    "A repository of three small notebooks."
+    for folder in ("nbs/practice", "seqbook", "nbs/.ipynb_checkpoints"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "seqbook" / "__init__.py").write_text("answer = 42\n")
+    save(tmp_path, "index", notebook("# Front", "1 + 1"))
+    save(tmp_path, "practice/optim", notebook("# Optim", "1"))
+    save(tmp_path, ".ipynb_checkpoints/old", notebook("1 / 0"))
+    save(tmp_path, "_draft", notebook("1 / 0"))
+    save(tmp_path, "02_rnn", notebook(
+        "# Unit", "import os, sys, seqbook\nprint(os.path.basename(os.getcwd()), sys.executable, seqbook.answer)",
+        "#| eval: false\n1 / 0", new_code_cell("1 / 0", metadata={"tags": ["raises-exception"]})))
+    return tmp_path
+
+
+def save(root, name, nb):
+    "Write a notebook of the book."
+    nbformat.write(nb, root / "nbs" / f"{name}.ipynb")
+
+
+def load(root, name):
+    "Read an executed copy."
+    return nbformat.read(root / "docs" / "_build" / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def test_order_and_names(book):
+    books = execute.notebooks(book)
+    assert list(books) == ["02_rnn", "practice/optim", "index"]
+    for name in ("optim", "practice/optim", "nbs/practice/optim.ipynb"):
+        assert list(execute.choose(books, [name])) == ["practice/optim"]
+    with pytest.raises(execute.NotebookFailed, match=r"names: expected one of 02_rnn, practice/optim, index; got 'gru'"):
+        execute.choose(books, ["gru"])
+
+
+def test_run_then_up_to_date(book, capsys):
+    assert all(seconds > 0 for seconds in execute.execute(book).values())
+    cells = load(book, "02_rnn").cells
+    assert cells[1].outputs[0].text == f"nbs {sys.executable} 42\n"
+    assert cells[2].outputs == []
+    assert cells[3].outputs[0].ename == "ZeroDivisionError"
+    assert load(book, "index").cells[1].outputs[0].data["text/plain"] == "2"
+    assert "execution" not in cells[1].metadata and "3 notebooks: 3 run" in capsys.readouterr().out
+
+    nb = nbformat.read(book / "nbs" / "02_rnn.ipynb", as_version=4)
+    nb.cells[0].source = "# Unit, better said"
+    save(book, "02_rnn", nb)
+    (book / "nbs" / "practice" / "optim.ipynb").unlink()
+    assert execute.execute(book) == {"02_rnn": None, "index": None}
+    cells = load(book, "02_rnn").cells
+    assert cells[0].source == "# Unit, better said" and cells[1].outputs[0].text.endswith("42\n")
+    folder = book / "docs" / "_build" / "notebooks"
+    files = sorted(path.name for path in folder.rglob("*") if path.is_file())
+    assert files == ["02_rnn.ipynb", "02_rnn.stamp", "index.ipynb", "index.stamp"]
+
+
+def test_what_outputs_depend_on(book):
+    nb = notebook("# Title", "x = 1")
+    first = execute.fingerprint(book, nb)
+    nb.cells[0].source = "# Another"
+    assert execute.fingerprint(book, nb) == first
+    nb.cells[1].source = "x = 2"
+    second = execute.fingerprint(book, nb)
+    (book / "seqbook" / "__init__.py").write_text("answer = 43\n")
+    third = execute.fingerprint(book, nb)
+    (book / "nbs" / "book.mplstyle").write_text("font.size: 10\n")
+    assert len({first, second, third, execute.fingerprint(book, nb)}) == 4
+
+
+def test_an_error_stops_the_run(book, capsys, monkeypatch):
+    save(book, "02_rnn", notebook("# Unit", "x = 1", "#| export\nx.shape", "print('never')"))
+    monkeypatch.setattr(execute, "ROOT", book)
+    assert execute.main([]) == 1
+    assert capsys.readouterr().err.strip().endswith(
+        "error: nbs/02_rnn.ipynb, cell 3 of 4 (`x.shape`): AttributeError: 'int' object has no attribute 'shape'")
+    assert not (book / "docs" / "_build" / "notebooks" / "02_rnn.stamp").exists()
+    assert not (book / "docs" / "_build" / "notebooks" / "index.ipynb").exists()
+
+
+def test_write_back_needs_the_tags(book, monkeypatch):
+    path, copy = book / "nbs" / "02_rnn.ipynb", book / "02_rnn.ipynb"
+    nb = nbformat.read(path, as_version=4)
+    nb.cells[1].outputs = [new_output("stream", text="done\n")]
+    nbformat.write(nb, copy)
+    monkeypatch.setattr(execute.subprocess, "run", lambda *args, **options: None)
+    execute.write_back(book, path, copy)
+    assert nbformat.read(path, as_version=4).cells[1].outputs[0].text == "done\n"
+    del nb.cells[3].metadata["tags"]
+    nbformat.write(nb, copy)
+    with pytest.raises(execute.NotebookFailed, match="allowed_cell_metadata_keys = tags"):
+        execute.write_back(book, path, copy)
+    assert list(book.glob(".*")) == []
