@@ -1,10 +1,12 @@
 """The units of the book and their options, in one place: every test of the matrix runs over this table."""
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from seqbook.backend import tree_map
+from seqbook.gru import GRUState, gru, gru_hoisted, gru_init, gru_plain, gru_step
 from seqbook.rnn import RNNState, rnn, rnn_hoisted, rnn_init, rnn_plain, rnn_step
 
 
@@ -18,8 +20,18 @@ class Unit:
     options: tuple = field(default=({},))
 
 
+def gru_unit(name, **options):
+    "A row for one form of the GRU: its parameters differ, so that the options are bound and not listed."
+    bound = lambda f: partial(f, **options)
+    forms = {"plain": bound(gru_plain), "hoisted": bound(gru_hoisted), "table": bound(gru)}
+    return Unit(name, bound(gru_init), GRUState, bound(gru_step), forms)
+
+
 UNITS = (
     Unit("rnn", rnn_init, RNNState, rnn_step, {"plain": rnn_plain, "hoisted": rnn_hoisted, "table": rnn}, ({}, {"activation": "relu"})),
+    gru_unit("gru"),
+    gru_unit("gru-after", reset="after"),
+    gru_unit("gru-simplified", variant="simplified"),
 )
 
 CASES = [(u, o) for u in UNITS for o in u.options]
