@@ -67,7 +67,8 @@ def machine():
 def commit():
     "The commit that is checked out, or None."
     try:
-        return subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "rev-parse", "--short=12", "HEAD"]
+        return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -83,8 +84,9 @@ def counted(name, order, smoothing, n_v, train, valid, test):
     start = time.perf_counter()
     model = tuned_ngram(order, n_v, train, valid, smoothing)
     seconds, e = time.perf_counter() - start, model.evaluate(test)
-    return {"model": name, "parameters": model.size, "seconds": round(seconds, 1), "discount": model.discount, "valid_bits": model.evaluate(valid).bits,
-            "bits": e.bits, "perplexity": e.perplexity, "symbols": e.symbols, "memory_mib": peak_mib()}
+    return {"model": name, "parameters": model.size, "seconds": round(seconds, 1), "discount": model.discount,
+            "valid_bits": model.evaluate(valid).bits, "bits": e.bits, "perplexity": e.perplexity, "symbols": e.symbols,
+            "memory_mib": peak_mib()}
 
 
 def counted_rows(*texts):
@@ -139,7 +141,8 @@ def main():
     parts = split_works(corpus)
     vocabulary = Vocabulary.characters("".join(parts))
     train, valid, test = map(vocabulary.encode, parts)
-    print(f"{len(corpus.works)} works, {len(vocabulary)} symbols; train {len(train):,}, validation {len(valid):,}, test {len(test):,} characters", flush=True)
+    print(f"{len(corpus.works)} works, {len(vocabulary)} symbols; "
+          f"train {len(train):,}, validation {len(valid):,}, test {len(test):,} characters", flush=True)
 
     folder = cache_dir() / "models"
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,22 +154,25 @@ def main():
     def log(run):
         if run.step % 500 == 0:
             valid_bits = run.history["valid"][1][-1] / np.log(2) if "valid" in run.history else float("nan")
-            print(f"step {run.step:6d}  {timer.seconds:6.0f} s  train {run.history['loss'][1][-1] / np.log(2):.3f}  validation {valid_bits:.4f} bits", flush=True)
+            train_bits = run.history["loss"][1][-1] / np.log(2)
+            print(f"step {run.step:6d}  {timer.seconds:6.0f} s  train {train_bits:.3f}  validation {valid_bits:.4f} bits", flush=True)
 
     warm = min(200, a.steps // 10)
+    optimizer = Adam(warmup(cosine(a.lr, a.steps - warm, a.lr / 100), warm))
     history = model.fit(train, valid=valid, steps=a.steps, batch_size=a.batch_size, T=a.T, clip=a.clip, log_every=50, evaluate_every=1000,
-                        optimizer=Adam(warmup(cosine(a.lr, a.steps - warm, a.lr / 100), warm)), checkpoint=checkpoint, seconds=60,
+                        optimizer=optimizer, checkpoint=checkpoint, seconds=60,
                         resume=a.resume, progress=not a.quiet, callbacks=[log, timer])
     seconds, memory = timer.seconds, peak_mib()
     model.save(folder / "shakespeare.safetensors")
-    done = int(history["loss"][0][-1])
+    done = optimizer.t
     if done < a.steps and not timer.stopped:
         sys.exit(f"interrupted after {done} steps; --resume goes on")
     print(f"trained: {done} steps, {seconds:.0f} s, at most {memory} MiB; scoring the test part one character at a time", flush=True)
 
     start = time.perf_counter()
     e = model.evaluate(test)
-    network = {"model": f"network, tanh RNN of {a.n_a} units", "parameters": sum(x.size for x in leaves(model.params).values()), "seconds": round(seconds, 1),
+    size = sum(x.size for x in leaves(model.params).values())
+    network = {"model": f"network, tanh RNN of {a.n_a} units", "parameters": size, "seconds": round(seconds, 1),
                "valid_bits": model.evaluate(valid, batch_size=64).bits, "bits": e.bits, "perplexity": e.perplexity, "symbols": e.symbols,
                "memory_mib": memory, "scoring_seconds": round(time.perf_counter() - start, 1)}
     rows = counted_rows(len(vocabulary), train, valid, test) + [network]
