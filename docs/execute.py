@@ -172,8 +172,8 @@ def run(
             raise NotebookFailed(f"{runner.where(path.relative_to(root))}: {said}") from None
         except CellTimeoutError:
             raise NotebookFailed(f"{runner.where(path.relative_to(root))}: took over {timeout} s") from None
-        except DeadKernelError:
-            raise NotebookFailed(f"{runner.where(path.relative_to(root))}: the kernel died") from None
+        except (DeadKernelError, AssertionError):  # nbclient asserts that a kernel it has just lost is there
+            raise NotebookFailed(f"{runner.where(path.relative_to(root))}: the kernel died or was interrupted") from None
     return perf_counter() - start
 
 
