@@ -47,6 +47,7 @@ def arguments():
     p.add_argument("--clip", type=float, default=1.0, help="largest norm of a gradient")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--results", default=str(HERE / "results" / "shakespeare.json"), help="file for the result; - for none")
+    p.add_argument("--note", default="", help="what the reader of the result should know, such as other work on the machine")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p.parse_args()
 
@@ -197,11 +198,11 @@ def main():
     print(*(f"\n--- temperature {s['temperature']}\n{s['text']}" for s in samples), sep="\n")
     if a.results != "-":
         beaten = {r["model"]: bool(network["bits"] < r["bits"]) for r in rows[:-1]}
-        settings = {k: v for k, v in vars(a).items() if k not in ("results", "resume", "quiet", "minutes")}
+        settings = {k: v for k, v in vars(a).items() if k not in ("results", "resume", "quiet", "minutes", "note")}
         result = {"what": "bits per character on held-out text of Shakespeare's complete works", "rows": rows, "network_beats": beaten,
                   "split": {"how": "each work 90 / 5 / 5, in order, at line ends", "works": len(corpus.works), "symbols": len(vocabulary),
                             "train": len(train), "valid": len(valid), "test": len(test)},
-                  "settings": settings, "steps_done": done, "seed": a.seed, "commits": clock.commits, "machine": machine(),
+                  "settings": settings, "steps_done": done, "seed": a.seed, "commits": clock.commits, "machine": machine(), "note": a.note,
                   "source": corpus.source, "citation": corpus.citation, "history": history.to_dict(), "samples": samples}
         path = Path(a.results)
         path.parent.mkdir(parents=True, exist_ok=True)
