@@ -4,8 +4,11 @@
     python docs/execute.py 02_rnn practice/optim   these ones only
     python docs/execute.py --force             whether up to date or not
     python docs/execute.py --inplace           also write the outputs into the committed notebooks, cleaned by nbdev
+    python docs/execute.py --jobs 1            one after the other, each with all processors
 
-The first cell that fails stops the run. A cell tagged `raises-exception` may fail; one with `#| eval: false` is not run.
+Two run side by side where there are two processors, each with its share of them: BLAS threads that outnumber the
+processors wait for each other, and a chapter then takes ten times as long. The first cell that fails stops the run. A cell
+tagged `raises-exception` may fail; one with `#| eval: false` is not run.
 """
 import argparse
 import hashlib
@@ -15,6 +18,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -30,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from directives import says_no, split  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 PICTURES = {".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp"}
 
 
@@ -43,10 +48,11 @@ def main(argv=None):
     parser.add_argument("names", nargs="*", help="notebooks such as 02_rnn or practice/optim; all when absent")
     parser.add_argument("--force", action="store_true", help="run notebooks that are up to date too")
     parser.add_argument("--inplace", action="store_true", help="write the outputs into the committed notebooks")
+    parser.add_argument("--jobs", type=int, default=min(2, processors()), help="notebooks side by side (default %(default)s)")
     parser.add_argument("--timeout", type=int, default=900, help="seconds a single cell may take (default 900)")
     args = parser.parse_args(argv)
     try:
-        execute(ROOT, args.names, force=args.force, inplace=args.inplace, timeout=args.timeout)
+        execute(ROOT, args.names, force=args.force, inplace=args.inplace, timeout=args.timeout, jobs=max(1, args.jobs))
     except NotebookFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -59,6 +65,7 @@ def execute(
     force=False,    # run notebooks that are up to date too
     inplace=False,  # write the outputs into the committed notebooks as well
     timeout=900,    # seconds a single cell may take
+    jobs=1,         # notebooks side by side
 ):                  # -> {name: seconds, or None where it was up to date}
     "Bring the executed copies up to date, in order; raises NotebookFailed at the first error."
     books, out = notebooks(root), root / "docs" / "_build" / "notebooks"
@@ -66,15 +73,27 @@ def execute(
     if not wanted:
         tidy(root, out, books)
     start, done = perf_counter(), {}
-    for i, (name, path) in enumerate(chosen.items(), 1):
-        done[name] = refresh(root, path, out / f"{name}.ipynb", f"{name} ({i}/{len(chosen)})", force, timeout)
-        took = "up to date" if done[name] is None else f"{done[name]:.1f} s"
-        print(f"{name:<32} {took:>12}", flush=True)
-        if inplace:
-            write_back(root, path, out / f"{name}.ipynb")
+    with ThreadPoolExecutor(jobs) as pool:
+        running = {name: pool.submit(refresh, root, path, out / f"{name}.ipynb", f"{name} ({i}/{len(chosen)})", force, timeout, jobs)
+                   for i, (name, path) in enumerate(chosen.items(), 1)}
+        try:
+            for name, future in running.items():
+                done[name] = future.result()
+                took = "up to date" if done[name] is None else f"{done[name]:.1f} s"
+                tqdm.write(f"{name:<32} {took:>12}")
+                if inplace:
+                    write_back(root, chosen[name], out / f"{name}.ipynb")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     ran = sum(seconds is not None for seconds in done.values())
     print(f"{len(done)} notebooks: {ran} run, {len(done) - ran} up to date, {perf_counter() - start:.1f} s")
     return done
+
+
+def processors():
+    "How many processors this process may use."
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def notebooks(
@@ -133,6 +152,7 @@ def refresh(
     label,    # what the progress bar says
     force,    # run it even if it is up to date
     timeout,  # seconds a single cell may take
+    jobs=1,   # notebooks that share the processors
 ):            # -> seconds it ran, None if it was up to date
     "Run one notebook unless the copy's outputs are still those of this code; the text is always brought over."
     nb = nbformat.read(path, as_version=4)
@@ -143,7 +163,7 @@ def refresh(
             new.outputs, new.execution_count = old.outputs, old.execution_count
     else:
         stamp(copy).unlink(missing_ok=True)
-        seconds = run(root, path, nb, label, timeout)
+        seconds = run(root, path, nb, label, timeout, jobs)
     text = nbformat.writes(nb) + "\n"
     if read(copy) != text:
         write(copy, text)
@@ -157,10 +177,12 @@ def run(
     nb,       # the notebook; its outputs are replaced
     label,    # what the progress bar says
     timeout,  # seconds a single cell may take
+    jobs=1,   # notebooks that share the processors
 ):            # -> seconds
     "Run a notebook in a fresh kernel of this very interpreter; raises NotebookFailed at the first error."
     start = perf_counter()
-    env = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    env = dict.fromkeys(THREADS, str(max(1, processors() // jobs)))
+    env |= {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), env.get("PYTHONPATH")]))
     with tqdm(total=len(code_cells(nb)), desc=label, unit="cell", leave=False, disable=None) as bar:
         runner = Runner(nb, bar, timeout=timeout, record_timing=False,
@@ -172,8 +194,8 @@ def run(
             raise NotebookFailed(f"{runner.where(path.relative_to(root))}: {said}") from None
         except CellTimeoutError:
             raise NotebookFailed(f"{runner.where(path.relative_to(root))}: took over {timeout} s") from None
-        except DeadKernelError:
-            raise NotebookFailed(f"{runner.where(path.relative_to(root))}: the kernel died") from None
+        except (DeadKernelError, AssertionError):  # nbclient asserts that a kernel it has just lost is there
+            raise NotebookFailed(f"{runner.where(path.relative_to(root))}: the kernel died or was interrupted") from None
     return perf_counter() - start
 
 
@@ -224,7 +246,8 @@ def fingerprint(
     "A hash over all that a notebook's outputs depend on."
     digest = hashlib.sha256()
     digest.update(json.dumps([(cell.source, cell.metadata.get("tags", [])) for cell in code_cells(nb)]).encode())
-    for path in [*sorted((root / "seqbook").rglob("*.py")), root / "nbs" / "book.mplstyle"]:
+    recorded = sorted((root / "benchmarks" / "results").glob("*.json"))
+    for path in [*sorted((root / "seqbook").rglob("*.py")), root / "nbs" / "book.mplstyle", *recorded]:
         if path.exists():
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update(" ".join([platform.python_version(), version("numpy"), version("matplotlib")]).encode())

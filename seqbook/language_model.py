@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, leaves, like, to, tree_map
+from .backend import array_module, asnumpy, check_array, leaves, like, to
 from .bptt import cross_entropy
 from .data import Corpus, Splits
-from .notation import Vocabulary, check_lengths, mask, pad, tokenize
+from .notation import Vocabulary, mask, pad, tokenize
 from .optim import Adam
 from .rnn import RNN, Dense, Embedding, log_softmax
 from .training import History, Shuffled, Stream, load_tree, save_tree, train
@@ -212,7 +212,7 @@ class NGram:
         return sum(len(grams.keys) for grams in self.tables)
 
 # %% ../nbs/05_language_model.ipynb #1379f934
-DISCOUNTS = (None, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+DISCOUNTS = (None, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def tuned_ngram(
@@ -421,7 +421,7 @@ def _evaluate_stream(model, ids, batch_size, T=256):
     return total
 
 
-def _evaluate_sentences(model, sentences, batch_size):
+def _evaluate_sentences(model, sentences, batch_size=64):
     "All symbols of all sentences and their ends."
     end, total = end_of(model.vocabulary), 0.0
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i]))
@@ -435,12 +435,12 @@ def _evaluate_sentences(model, sentences, batch_size):
 def _evaluate(
     self,
     data,           # text; see `encode`
-    batch_size=1,   # parallel streams (1: every symbol knows all before it), or sentences at a time
+    batch_size=1,   # parallel streams (1: every symbol knows all before it); for sentences it does not matter
 ) -> Evaluation:
     "How well the model predicts a text: equation 5.2, exact. A stream's first symbol is not predicted, a sentence's end is."
     data = encode(self.vocabulary, data)
     if isinstance(data, list):
-        return evaluation(_evaluate_sentences(self, data, max(batch_size, 32)), sum(len(s) + 1 for s in data))
+        return evaluation(_evaluate_sentences(self, data), sum(len(s) + 1 for s in data))
     if len(data) < 2:
         raise ValueError(f"data: expected at least two symbols, got {len(data)}")
     return evaluation(_evaluate_stream(self, data, min(batch_size, len(data) - 1)), len(data) - 1)

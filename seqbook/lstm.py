@@ -9,7 +9,7 @@ __all__ = ['PEEPHOLES', 'INITIALISERS', 'GATE_LABELS', 'draw_lstm', 'LSTMParams'
            'lstm_plain', 'gate_scales', 'lstm_hoisted', 'lstm', 'LSTM', 'LSTMGates', 'lstm_gates', 'lstm_to_pytorch',
            'lstm_from_pytorch', 'lstm_to_keras', 'lstm_from_keras', 'lstm_to_onnx', 'lstm_from_onnx']
 
-# %% ../nbs/09_lstm.ipynb #41c17cf1
+# %% ../nbs/09_lstm.ipynb #88f8a7a1
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy as np
 from .backend import array_module, asnumpy, check_array, implementation, to, tree_map
 from .rnn import Recurrent, check_sizes, check_upstream, glorot, orthogonal, read_only, sequence_arguments, sigmoid, tanh, upstream
 
-# %% ../nbs/09_lstm.ipynb #dcea445d
+# %% ../nbs/09_lstm.ipynb #3624da2d
 class _Pen:
     "Draws boxes, nodes and arrows for `draw_lstm`."
 
@@ -41,7 +41,7 @@ class _Pen:
     def text(self, x, y, text, **style):
         self.ax.text(x, y, text, **{"ha": "center", "va": "center", **style})
 
-# %% ../nbs/09_lstm.ipynb #13655f82
+# %% ../nbs/09_lstm.ipynb #0002da85
 PEEPHOLES = ("gers", "lecture")  # which cell the output gate sees: the new one, the old one
 
 
@@ -114,7 +114,7 @@ def _draw_peepholes(pen, peepholes, coupled):
     if peepholes == "gers":
         pen.path((7.4, 4.9), (7.4, 2), (7.05, 2), **style)
 
-# %% ../nbs/09_lstm.ipynb #a4a6e01a
+# %% ../nbs/09_lstm.ipynb #24d2251e
 class LSTMParams(NamedTuple):
     "The parameters of the LSTM, gates stacked by rows in the order u, f, c, o (coupled: f, c, o). Equation 9.7."
     Wax: np.ndarray       # (4 n_a, n_x); coupled (3 n_a, n_x)
@@ -128,7 +128,7 @@ class LSTMState(NamedTuple):
     a: np.ndarray  # (B, n_a) activation
     c: np.ndarray  # (B, n_a) memory cell
 
-# %% ../nbs/09_lstm.ipynb #ca49241f
+# %% ../nbs/09_lstm.ipynb #87545c97
 def lstm_rows(
     p: LSTMParams,  # parameters
 ) -> dict:          # gate -> slice of the stacked rows; "u" is absent where it is coupled to "f"
@@ -150,7 +150,7 @@ def lstm_gate(
     r, sign = rows.get(gate, rows["f"]), 1 if gate in rows else -1
     return sign * array_module(p.Waa).concatenate([p.Waa[r], p.Wax[r]], axis=1), sign * p.ba[r]
 
-# %% ../nbs/09_lstm.ipynb #fc0c19e4
+# %% ../nbs/09_lstm.ipynb #daae5e04
 def lstm_from_gates(
     gates: dict,  # gate -> (W (n_a, n_a + n_x), b (n_a,)); "u", "f", "c", "o", or without "u" for a coupled unit
     P=None,       # peepholes, as in LSTMParams
@@ -167,7 +167,7 @@ def lstm_from_gates(
     W = xp.concatenate([gates[g][0] for g in order])
     return LSTMParams(xp.ascontiguousarray(W[:, n_a:]), xp.ascontiguousarray(W[:, :n_a]), xp.concatenate([gates[g][1] for g in order]), P)
 
-# %% ../nbs/09_lstm.ipynb #2d1f75c6
+# %% ../nbs/09_lstm.ipynb #c4791d23
 def identity(
     rng,               # passed over: nothing is drawn
     shape: tuple,      # (rows, columns)
@@ -179,7 +179,7 @@ def identity(
 
 INITIALISERS = {"orthogonal": orthogonal, "glorot": glorot, "identity": identity}
 
-# %% ../nbs/09_lstm.ipynb #898c1f63
+# %% ../nbs/09_lstm.ipynb #3d7a1424
 def lstm_init(
     rng,                     # a numpy.random.Generator, or a seed
     n_x: int,                # features of one input
@@ -201,21 +201,21 @@ def lstm_init(
     P = np.zeros((len(gates) - 1, n_a), dtype) if peepholes else None
     return to(LSTMParams(Wax, Waa, ba, P), array_module().__name__)
 
-# %% ../nbs/09_lstm.ipynb #a4e02be8
+# %% ../nbs/09_lstm.ipynb #8f6fe17a
 def peephole_rows(
     p: LSTMParams,  # parameters
 ) -> dict:          # gate -> (n_a,) weights on the cell; 0 where there are none
     "Each gate's peephole weights, equation 9.8."
     return {"u": 0, "f": 0, "o": 0} if p.P is None else {"u": 0, **dict(zip("ufo"[-len(p.P):], p.P))}
 
-# %% ../nbs/09_lstm.ipynb #3a590bb7
+# %% ../nbs/09_lstm.ipynb #9db38490
 class LSTMMasks(NamedTuple):
     "The noise of one call: each array (B, n_a), one mask for each sequence, or (T, B, n_a), one for each step; None for none."
     drop: np.ndarray = None    # factor of a^<t-1>: 0 or 1 / (1 - rate). Equation 9.11
     hold_a: np.ndarray = None  # 1 where a keeps its old value. Equation 9.12
     hold_c: np.ndarray = None  # 1 where c keeps its old value. Equation 9.12
 
-# %% ../nbs/09_lstm.ipynb #97f92fc3
+# %% ../nbs/09_lstm.ipynb #72c29be2
 def lstm_masks(
     rng,                    # a numpy.random.Generator, or a seed; None for the means, to be used after training
     B: int,                 # sequences in the batch
@@ -236,7 +236,7 @@ def lstm_masks(
     drop = ((rng.random((B, n_a)) >= recurrent_dropout) / (1 - recurrent_dropout)).astype(dtype) if recurrent_dropout and not mean else None
     return to(LSTMMasks(drop, hold(zoneout_a), hold(zoneout_c)), array_module().__name__)
 
-# %% ../nbs/09_lstm.ipynb #3b9ea57f
+# %% ../nbs/09_lstm.ipynb #83fbf47b
 class LSTMCache(NamedTuple):
     "What one step computed: the gates, and all that the way back needs."
     x: np.ndarray        # (B, n_x)
@@ -255,7 +255,7 @@ def held(new, old, mask):
     "Zoneout, equation 9.12: the old value where the mask is 1."
     return new if mask is None else mask * old + (1 - mask) * new
 
-# %% ../nbs/09_lstm.ipynb #bb75c2ec
+# %% ../nbs/09_lstm.ipynb #740a9922
 def lstm_step(
     p: LSTMParams,           # parameters; their shapes say whether the gates are coupled and whether there are peepholes
     x,                       # (B, n_x) x^<t>
@@ -277,7 +277,7 @@ def lstm_step(
     new = LSTMState(held(a_new, a_prev, m.hold_a), held(c_new, c_prev, m.hold_c))  # 9.12
     return new, LSTMCache(x, a_in, c_prev, Gu, Gf, Go, c_tilde, c_new, peepholes, m)
 
-# %% ../nbs/09_lstm.ipynb #4f41627b
+# %% ../nbs/09_lstm.ipynb #c8676b85
 def lstm_decoupled(
     p: LSTMParams,  # parameters of a coupled unit (any other comes back as it is)
 ) -> LSTMParams:    # the four-gate unit that computes the same
@@ -289,7 +289,7 @@ def lstm_decoupled(
     P = None if p.P is None else array_module(p.P).concatenate([-p.P[:1], p.P])
     return LSTMParams(stack(p.Wax), stack(p.Waa), stack(p.ba), P)
 
-# %% ../nbs/09_lstm.ipynb #bd0fc903
+# %% ../nbs/09_lstm.ipynb #379e724e
 def lstm_check(p, X, peepholes, masks):
     "Check what is the LSTM's own among the arguments, by name; the masks come back as (T, B, n_a) each, or None."
     rows, (T, B, n_x), n_a = lstm_rows(p), X.shape, p.Waa.shape[1]
@@ -315,7 +315,7 @@ def where_active(active, new, old):
     "The new arrays where an example still runs, the old ones where it has ended; all new for None."
     return new if active is None else tree_map(lambda n, o: array_module(n).where(active, n, o), new, old)
 
-# %% ../nbs/09_lstm.ipynb #7fac8bd4
+# %% ../nbs/09_lstm.ipynb #7f44eafe
 def lstm_forward(
     p: LSTMParams,            # parameters
     X,                        # (T, B, n_x) the sequences
@@ -336,7 +336,7 @@ def lstm_forward(
         caches.append(cache)
     return Y, state, caches
 
-# %% ../nbs/09_lstm.ipynb #0d15ac5b
+# %% ../nbs/09_lstm.ipynb #0897b01e
 def lstm_step_grad(
     p: LSTMParams,      # parameters
     dstate: LSTMState,  # derivatives at the state of time t
@@ -366,7 +366,7 @@ def lstm_step_grad(
         da_prev = da_prev + m.hold_a * dstate.a                                   # 9.22
     return dz @ p.Wax, LSTMState(da_prev, dc_prev), LSTMParams(dz.T @ x, dz.T @ a_in, dz.sum(axis=0), dP)  # 9.20, 9.22
 
-# %% ../nbs/09_lstm.ipynb #beac6fd5
+# %% ../nbs/09_lstm.ipynb #0a3045f6
 def lstm_plain(
     p: LSTMParams,            # parameters
     X,                        # (T, B, n_x) the sequences
@@ -393,7 +393,7 @@ def lstm_plain(
 
     return Y, end, pullback
 
-# %% ../nbs/09_lstm.ipynb #d124902c
+# %% ../nbs/09_lstm.ipynb #152fd40c
 class _Tape(NamedTuple):
     "What the fast form keeps for the way back."
     A: np.ndarray  # (T + 1, B, n_a) activations
@@ -411,7 +411,7 @@ def gate_scales(
     s[lstm_rows(p)["c"]] = 1
     return s
 
-# %% ../nbs/09_lstm.ipynb #a87b1cce
+# %% ../nbs/09_lstm.ipynb #d805893d
 def _hoisted_forward(p, X, state, active, peepholes, m):
     "The fast way there: equations 9.1 to 9.12 with the input products first and the loop in place."
     xp, (T, B, n_x), (k, n), r, s = array_module(X), X.shape, p.Waa.shape, lstm_rows(p), gate_scales(p)
@@ -456,7 +456,7 @@ def _hoisted_forward(p, X, state, active, peepholes, m):
             C[t + 1] = xp.where(active[t], C[t + 1], c_prev)
     return _Tape(A, C, N, S, G)
 
-# %% ../nbs/09_lstm.ipynb #0e0f74ea
+# %% ../nbs/09_lstm.ipynb #9b8a1885
 def _slopes(p, tape):
     "What dc and, for the output gate, da are multiplied with to give dz, for all steps at once: equations 9.14, 9.16 to 9.18."
     r, G, c_prev = lstm_rows(p), tape.G, tape.C[:-1]
@@ -500,7 +500,7 @@ def _hoisted_backward(p, tape, active, peepholes, m, dY, dstate):
         da, dc = where_active(None if active is None else active[t], (da_prev, dc_prev), (da, dc))
     return K, LSTMState(da, dc)
 
-# %% ../nbs/09_lstm.ipynb #b4fbe34c
+# %% ../nbs/09_lstm.ipynb #903ad2a5
 def lstm_hoisted(
     p: LSTMParams,            # parameters
     X,                        # (T, B, n_x) the sequences
@@ -536,7 +536,7 @@ def _peephole_grads(p, tape, peepholes, dZ):
     seen = lambda gate: tape.N if gate == "o" and peepholes == "gers" else tape.C[:-1]
     return array_module(dZ).stack([(dZ[..., r[g]] * seen(g)).sum(axis=(0, 1)) for g in "ufo" if g in r])
 
-# %% ../nbs/09_lstm.ipynb #631c7b68
+# %% ../nbs/09_lstm.ipynb #80121ad8
 def lstm(
     p: LSTMParams,            # parameters; their shapes say whether the gates are coupled and whether there are peepholes
     X,                        # (T, B, n_x) the sequences, X[t] = x^<t>; float32 or float64 as the parameters
@@ -549,9 +549,9 @@ def lstm(
     compute = implementation("lstm", array_module(X, *p), lstm_hoisted)
     return compute(p, X, state, lengths, peepholes, masks)
 
-# %% ../nbs/09_lstm.ipynb #f4c82b47
+# %% ../nbs/09_lstm.ipynb #0c05197c
 class LSTM(Recurrent):
-    "An LSTM layer: `layer(X)` reads sequences, `layer.step(x)` one time step, `layer.masks(rng, B)` draws its noise for training."
+    "An LSTM layer: `layer(X)` reads sequences, `layer.step(x)` one time step, `layer.gates(X)` shows the gates, `layer.masks(rng, B)` draws noise."
 
     State = LSTMState
 
@@ -590,17 +590,22 @@ class LSTM(Recurrent):
         return tree_map(array_module(p.Waa).asarray, host)
 
     def __call__(self, X, state=None, lengths=None, masks=None):
-        "See `lstm`."
-        masks = self.masks(None, X.shape[1]) if masks is None and self.rates["zoneout_a"] + self.rates["zoneout_c"] else masks
-        return lstm(self.params, X, state, lengths, self.peepholes, masks)
+        "See `lstm`; without masks, the means."
+        return lstm(self.params, X, state, lengths, self.peepholes, self._or_means(masks, X))
 
     def step(self, x, state=None, masks=None):
         "One step: `x` (B, n_x) -> a (B, n_a), state."
-        masks = self.masks(None, len(x)) if masks is None else masks
-        state, _ = lstm_step(self.params, x, state or self.initial_state(len(x)), self.peepholes, masks)
+        state, _ = lstm_step(self.params, x, state or self.initial_state(len(x)), self.peepholes, self._or_means(masks, x))
         return state.a, state
 
-# %% ../nbs/09_lstm.ipynb #814b24c4
+    def gates(self, X, state=None, lengths=None, masks=None):
+        "See `lstm_gates`."
+        return lstm_gates(self.params, X, state, lengths, self.peepholes, self._or_means(masks, X))
+
+    def _or_means(self, masks, X):
+        return self.masks(None, X.shape[-2]) if masks is None and any(self.rates.values()) and getattr(X, "ndim", 0) > 1 else masks
+
+# %% ../nbs/09_lstm.ipynb #85fc721a
 class LSTMGates(NamedTuple):
     "Everything inside an LSTM at every step; each array (T, B, n_a), zero past the end of an example."
     Gu: np.ndarray       # update gate (or input gate)
@@ -613,15 +618,15 @@ class LSTMGates(NamedTuple):
     def plot(
         self,
         example=0,    # which example of the batch
-        symbols=None, # what was read: one label for each step; also says how many steps to show
-        units=None,   # which units, as an index; None for all
+        words=None,   # what was read: one label for each step; also says how many steps to show
+        units=None,   # which units, in which order; None for all
         fields=("Gu", "Gf", "Go", "c"),  # what to show, from top to bottom
     ):                # -> the figure
         "A heat map for each field: steps to the right, units downwards; gates from 0 to 1, the others symmetric about 0."
-        return _plot_gates(self, example, symbols, units, fields)
+        return _plot_gates(self, example, words, units, fields)
 
-# %% ../nbs/09_lstm.ipynb #e51a34a0
-def _plot_gates(gates, example, symbols, units, fields):
+# %% ../nbs/09_lstm.ipynb #ebdf4187
+def _plot_gates(gates, example, words, units, fields):
     "The figure of `LSTMGates.plot`."
     import matplotlib.pyplot as plt
 
@@ -631,7 +636,7 @@ def _plot_gates(gates, example, symbols, units, fields):
     if not gates.Gu.shape[0] or not -gates.Gu.shape[1] <= example < gates.Gu.shape[1]:
         raise ValueError(f"example: expected one of the {gates.Gu.shape[1]} examples of {gates.Gu.shape[0]} steps, got {example}")
     fig, axes = plt.subplots(len(fields), 1, figsize=(6.6, 1.25 * len(fields) + 0.4), sharex=True, squeeze=False)
-    steps = len(gates.Gu) if symbols is None else len(symbols)
+    steps = len(gates.Gu) if words is None else len(words)
     for ax, name in zip(axes[:, 0], fields):
         values = asnumpy(getattr(gates, name))[:steps, example].T  # (n_a, steps)
         values = values if units is None else values[units]
@@ -640,27 +645,24 @@ def _plot_gates(gates, example, symbols, units, fields):
         fig.colorbar(ax.imshow(values, aspect="auto", interpolation="nearest", **style), ax=ax, pad=0.01)
         ax.set(ylabel=GATE_LABELS[name], yticks=[])
         ax.grid(False)
-    axes[-1, 0].set_xlabel("t" if symbols is None else "")
-    if symbols is not None:
-        axes[-1, 0].set_xticks(range(steps), list(symbols))
+    axes[-1, 0].set_xlabel("t" if words is None else "")
+    if words is not None:
+        axes[-1, 0].set_xticks(range(steps), list(words))
     return fig
 
 
 GATE_LABELS = {"Gu": r"$\Gamma_u$", "Gf": r"$\Gamma_f$", "Go": r"$\Gamma_o$", "c_tilde": r"$\tilde c$", "c": "$c$", "a": "$a$"}
 
-# %% ../nbs/09_lstm.ipynb #96683001
+# %% ../nbs/09_lstm.ipynb #61363ed5
 def lstm_gates(
-    p,                        # an LSTMParams, or an LSTM layer
+    p: LSTMParams,            # parameters
     X,                        # (T, B, n_x) the sequences
     state: LSTMState = None,  # a^<0> and c^<0>, each (B, n_a); None for zeros
     lengths=None,             # (B,) T_x of each example; None if all have T steps
-    peepholes="gers",         # with p.P: "gers" or "lecture"; a layer brings its own
+    peepholes="gers",         # with p.P: "gers" or "lecture"
     masks: LSTMMasks = None,  # recurrent dropout and zoneout
 ) -> LSTMGates:
     "The gates, the candidate, the cell and the activation at every step; `.plot()` draws them."
-    if isinstance(p, LSTM):
-        masks = p.masks(None, X.shape[1]) if masks is None else masks
-        p, peepholes = p.params, p.peepholes
     xp, state, active = sequence_arguments(p, X, state, lengths, LSTMState)
     m = lstm_check(p, X, peepholes, masks)
     gates = LSTMGates(*(xp.zeros((*X.shape[:2], p.Waa.shape[1]), X.dtype) for _ in LSTMGates._fields))
@@ -672,68 +674,62 @@ def lstm_gates(
         state = where_active(on, new, state)
     return gates
 
-# %% ../nbs/09_lstm.ipynb #6056bf04
-def _entries(weights, shapes, what):
-    "Named arrays checked against shapes; a missing one and a wrong one are named."
-    for name, shape in shapes.items():
-        if name not in weights:
-            raise ValueError(f"{what}: {name!r} is missing, got {', '.join(map(str, weights)) or 'nothing'}")
-        check_array(f"{what}[{name!r}]", weights[name], shape, "float")
-    return [weights[name] for name in shapes]
-
-
+# %% ../nbs/09_lstm.ipynb #fb56ed93
 def _four_gates(p, system):
-    "A unit that the other system has: coupled gates written out, no peepholes."
+    "A unit that the other system has, on the host: coupled gates written out, no peepholes."
     if p.P is not None:
         raise ValueError(f"p.P: {system}'s LSTM has no peepholes, got {tuple(p.P.shape)} weights of them")
-    return lstm_decoupled(p)
+    return to(lstm_decoupled(p), "numpy")
 
-# %% ../nbs/09_lstm.ipynb #89f1ccd4
+
 def lstm_to_pytorch(
-    p: LSTMParams,   # parameters, NumPy, without peepholes
-    suffix="_l0",    # "_l0" for torch.nn.LSTM, "" for torch.nn.LSTMCell
-) -> dict:           # weight_ih, weight_hh, bias_ih, bias_hh with the suffix, NumPy arrays
-    "The weights under PyTorch's names; our one bias goes to bias_ih. ValueError: peepholes."
+    p: LSTMParams,  # parameters without peepholes
+) -> dict:          # weight_ih (4 n_a, n_x), weight_hh (4 n_a, n_a), bias_ih, bias_hh (4 n_a,): copies, on the host
+    "The four arrays of `torch.nn.LSTM` and `torch.nn.LSTMCell`, rows i, f, g, o; bias_hh is zero. ValueError: peepholes."
     p = _four_gates(p, "PyTorch")
-    parts = {"weight_ih": p.Wax.copy(), "weight_hh": p.Waa.copy(), "bias_ih": p.ba.copy(), "bias_hh": np.zeros_like(p.ba)}
-    return {name + suffix: w for name, w in parts.items()}
+    return {"weight_ih": p.Wax.copy(), "weight_hh": p.Waa.copy(), "bias_ih": p.ba.copy(), "bias_hh": np.zeros_like(p.ba)}
 
 
 def lstm_from_pytorch(
-    weights: dict,  # NumPy arrays under PyTorch's names; without biases, as for bias=False, they are zero
-    suffix="_l0",   # which layer: "_l0", "_l1", "_l0_reverse", or "" for a cell
+    weight_ih,     # (4 n_a, n_x) NumPy array: `layer.weight_ih_l0.detach().numpy()`
+    weight_hh,     # (4 n_a, n_a); a layer with proj_size has another shape, and no equal here
+    bias_ih=None,  # (4 n_a,); None where the layer has no biases
+    bias_hh=None,  # (4 n_a,); None where the layer has no biases
 ) -> LSTMParams:
-    "Parameters from PyTorch's weights; its two biases are added. ValueError: missing or misshapen, or a projection (weight_hr)."
-    if "weight_hr" + suffix in weights:
-        raise ValueError(f"weights: {'weight_hr' + suffix!r} is a projection (proj_size), which this LSTM does not have")
-    n_a, n_x = _entries(weights, {"weight_hh" + suffix: ("4 n_a", "n_a")}, "weights")[0].shape[1], "n_x"
-    Wax, Waa = _entries(weights, {"weight_ih" + suffix: (4 * n_a, n_x), "weight_hh" + suffix: (4 * n_a, n_a)}, "weights")
-    if "bias_ih" + suffix not in weights and "bias_hh" + suffix not in weights:
-        return LSTMParams(Wax.copy(), Waa.copy(), np.zeros(4 * n_a, Wax.dtype))
-    bias_ih, bias_hh = _entries(weights, {"bias_ih" + suffix: (4 * n_a,), "bias_hh" + suffix: (4 * n_a,)}, "weights")
-    return LSTMParams(Wax.copy(), Waa.copy(), bias_ih + bias_hh)
+    "Parameters from the arrays of `torch.nn.LSTM` or `torch.nn.LSTMCell`; the two biases are added."
+    check_array("weight_hh", weight_hh, ("4 n_a", "n_a"), "float")
+    n = 4 * weight_hh.shape[1]
+    for name, w, shape in (("weight_hh", weight_hh, (n, n // 4)), ("weight_ih", weight_ih, (n, "n_x")), ("bias_ih", bias_ih, (n,)), ("bias_hh", bias_hh, (n,))):
+        if w is not None or name == "weight_ih":
+            check_array(name, w, shape, weight_hh.dtype)
+    ba = sum((w for w in (bias_ih, bias_hh) if w is not None), np.zeros(n, weight_hh.dtype))
+    return LSTMParams(weight_ih.copy(), weight_hh.copy(), ba)
 
-# %% ../nbs/09_lstm.ipynb #4ca73a8a
+# %% ../nbs/09_lstm.ipynb #eb22f749
 def lstm_to_keras(
-    p: LSTMParams,  # parameters, NumPy, without peepholes
-) -> dict:          # kernel, recurrent_kernel, bias; layer.set_weights(list(weights.values()))
-    "The weights under Keras' names. ValueError: peepholes."
+    p: LSTMParams,  # parameters without peepholes
+) -> dict:          # kernel (n_x, 4 n_a), recurrent_kernel (n_a, 4 n_a), bias (4 n_a,): copies, on the host
+    "The arrays of `keras.layers.LSTM`, columns i, f, c, o: layer.set_weights(list(arrays.values())). ValueError: peepholes."
     p = _four_gates(p, "Keras")
     return {"kernel": p.Wax.T.copy(), "recurrent_kernel": p.Waa.T.copy(), "bias": p.ba.copy()}
 
 
 def lstm_from_keras(
-    weights,  # a dictionary of kernel, recurrent_kernel, bias, or what layer.get_weights() gives; without bias it is zero
+    kernel,            # (n_x, 4 n_a) NumPy array, the first of `layer.get_weights()`
+    recurrent_kernel,  # (n_a, 4 n_a)
+    bias=None,         # (4 n_a,); None where use_bias=False
 ) -> LSTMParams:
-    "Parameters from Keras' weights. ValueError: missing or misshapen."
-    if not isinstance(weights, dict):
-        weights = dict(zip(("kernel", "recurrent_kernel", "bias"), weights))
-    n_a = _entries(weights, {"recurrent_kernel": ("n_a", "4 n_a")}, "weights")[0].shape[0]
-    kernel, recurrent = _entries(weights, {"kernel": ("n_x", 4 * n_a), "recurrent_kernel": (n_a, 4 * n_a)}, "weights")
-    bias = _entries(weights, {"bias": (4 * n_a,)}, "weights")[0].copy() if "bias" in weights else np.zeros(4 * n_a, kernel.dtype)
-    return LSTMParams(np.ascontiguousarray(kernel.T), np.ascontiguousarray(recurrent.T), bias)
+    "Parameters from the arrays of `keras.layers.LSTM`."
+    check_array("recurrent_kernel", recurrent_kernel, ("n_a", "4 n_a"), "float")
+    n = 4 * len(recurrent_kernel)
+    check_array("recurrent_kernel", recurrent_kernel, (n // 4, n))
+    check_array("kernel", kernel, ("n_x", n), recurrent_kernel.dtype)
+    if bias is not None:
+        check_array("bias", bias, (n,), recurrent_kernel.dtype)
+    ba = np.zeros(n, kernel.dtype) if bias is None else bias.copy()
+    return LSTMParams(kernel.T.copy(), recurrent_kernel.T.copy(), ba)
 
-# %% ../nbs/09_lstm.ipynb #ca165fd4
+# %% ../nbs/09_lstm.ipynb #754e539b
 def _reorder(w, order):
     "Blocks of rows in another order."
     blocks = np.split(w, len(order))
@@ -741,27 +737,31 @@ def _reorder(w, order):
 
 
 def lstm_to_onnx(
-    p: LSTMParams,  # parameters, NumPy; peepholes as `peepholes="gers"` reads them
-) -> dict:          # W (1, 4 n_a, n_x), R (1, 4 n_a, n_a), B (1, 8 n_a), and P (1, 3 n_a) with peepholes
-    "The inputs of ONNX's LSTM operator, gates in the order i, o, f, c, for input_forget = 0. A coupled unit is written out."
-    p = lstm_decoupled(p)
-    order = (0, 3, 1, 2)  # i, o, f, c of our u, f, c, o
-    W, R, b = (_reorder(w, order) for w in p[:3])
+    p: LSTMParams,  # parameters; peepholes as `peepholes="gers"` reads them
+) -> dict:          # W (1, 4 n_a, n_x), R (1, 4 n_a, n_a), B (1, 8 n_a), and P (1, 3 n_a) with peepholes: on the host
+    "The inputs of ONNX's operator LSTM, rows i, o, f, c, peepholes i, o, f, for input_forget = 0. A coupled unit is written out."
+    p = to(lstm_decoupled(p), "numpy")
+    W, R, b = (_reorder(w, (0, 3, 1, 2)) for w in p[:3])  # i, o, f, c of our u, f, c, o
     parts = {"W": W[None], "R": R[None], "B": np.concatenate([b, np.zeros_like(b)])[None]}
-    return parts if p.P is None else parts | {"P": p.P[[0, 2, 1]].reshape(1, -1)}  # i, o, f
+    return parts if p.P is None else parts | {"P": p.P[[0, 2, 1]].reshape(1, -1)}
 
 
 def lstm_from_onnx(
-    weights: dict,       # W, R and, if there, B and P, NumPy arrays; one direction
-    input_forget=False,  # the operator's attribute: its f is 1 - i
+    W,               # (1, 4 n_a, n_x) NumPy array, one direction
+    R,               # (1, 4 n_a, n_a)
+    B=None,          # (1, 8 n_a): input biases, then recurrent biases; None for zeros
+    P=None,          # (1, 3 n_a) peepholes, to be used with peepholes="gers"; None for none
+    input_forget=0,  # the operator's attribute: 1 where its f is 1 - i
 ) -> LSTMParams:
-    "Parameters from an ONNX LSTM. With input_forget the outcome is coupled, with the sign of equation 9.10."
-    n_a = _entries(weights, {"R": (1, "4 n_a", "n_a")}, "weights")[0].shape[2]
-    W, R = _entries(weights, {"W": (1, 4 * n_a, "n_x"), "R": (1, 4 * n_a, n_a)}, "weights")
-    B = _entries(weights, {"B": (1, 8 * n_a)}, "weights")[0] if "B" in weights else np.zeros((1, 8 * n_a), W.dtype)
-    P = _entries(weights, {"P": (1, 3 * n_a)}, "weights")[0].reshape(3, n_a)[[0, 2, 1]] if "P" in weights else None
-    Wax, Waa, ba = (_reorder(w, (0, 2, 3, 1)) for w in (W[0], R[0], B[0, : 4 * n_a] + B[0, 4 * n_a :]))
+    "Parameters from the inputs of ONNX's operator LSTM. With input_forget they are coupled, with the sign of equation 9.10."
+    check_array("R", R, (1, "4 n_a", "n_a"), "float")
+    n_a = R.shape[2]
+    for name, w, shape in (("R", R, (1, 4 * n_a, n_a)), ("W", W, (1, 4 * n_a, "n_x")), ("B", B, (1, 8 * n_a)), ("P", P, (1, 3 * n_a))):
+        if w is not None or name == "W":
+            check_array(name, w, shape, R.dtype)
+    b = np.zeros(4 * n_a, R.dtype) if B is None else B[0, : 4 * n_a] + B[0, 4 * n_a :]
+    p = LSTMParams(*(_reorder(w, (0, 2, 3, 1)) for w in (W[0], R[0], b)), None if P is None else P.reshape(3, n_a)[[0, 2, 1]])
     if not input_forget:
-        return LSTMParams(Wax, Waa, ba, P)
+        return p
     couple = lambda w: np.concatenate([-w[:n_a], w[2 * n_a :]])  # our f is 1 - i: the input gate's rows, with the other sign
-    return LSTMParams(couple(Wax), couple(Waa), couple(ba), None if P is None else np.stack([-P[0], P[2]]))
+    return LSTMParams(couple(p.Wax), couple(p.Waa), couple(p.ba), None if P is None else np.stack([-p.P[0], p.P[2]]))

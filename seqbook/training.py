@@ -17,11 +17,12 @@ import time
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, leaves, like, to, tree_map
+from .backend import array_module, asnumpy, check_array, leaves, like, tree_map
 from .optim import clip_scale, global_norm
 
 # %% ../nbs/practice/training.ipynb #9ffee89e
@@ -147,27 +148,26 @@ class History:
 
     from_dict = classmethod(lambda cls, d: cls(d))
 
-    def plot(self, ax=None, smooth=20, unit="nats per symbol"):
+    def plot(self, ax=None, smooth=None, unit="nats per symbol"):
         "Draw the losses; see `plot_history`."
         return plot_history(self, ax, smooth, unit)
 
 # %% ../nbs/practice/training.ipynb #d79ddbef
 def running_mean(
-    values,             # (n,) numbers
-    span: float = 20,   # about how many values count
-):                      # -> (n,) exponentially weighted means, corrected for the start
-    "m_i = sum_j r^(i-j) v_j / sum_j r^(i-j) with r = 1 - 1/span. Kingma and Ba 2015, section 3, for the correction."
-    out, m, w, r = np.empty(len(values)), 0.0, 0.0, 1 - 1 / span
-    for i, v in enumerate(values):
-        m, w = r * m + v, r * w + 1
-        out[i] = m / w
-    return out
+    values,      # (n,) numbers
+    span: int,   # how many values to average, an odd number
+):               # -> (n,) means over the values around each place; near the ends over fewer
+    "m_i = mean of v_(i-r) ... v_(i+r) with r = span // 2, or the distance to the nearer end where that is less."
+    n, i = len(values), np.arange(len(values))
+    r = np.minimum(span // 2, np.minimum(i, n - 1 - i))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return (sums[i + r + 1] - sums[i - r]) / (2 * r + 1)
 
 
 def plot_history(
     history: History,               # what to draw: "loss" as a line, "valid" as points
     ax=None,                        # axes to draw on; None makes new ones
-    smooth: float = 20,             # span of the running mean over the training loss
+    smooth=None,                    # records that the running mean takes; None: a thirtieth of all
     unit: str = "nats per symbol",  # label of the vertical axis
 ):                                  # -> the axes
     "Training loss, faint and smoothed, and the validation points."
@@ -176,7 +176,7 @@ def plot_history(
     if "loss" in history:
         steps, values = history["loss"]
         ax.plot(steps, values, color="C0", alpha=0.25, linewidth=1)
-        ax.plot(steps, running_mean(values, smooth), color="C0", label="training, running mean")
+        ax.plot(steps, running_mean(values, smooth or len(values) // 30 + 1), color="C0", label="training, running mean")
     if "valid" in history:
         ax.plot(*history["valid"], "o-", color="C1", markersize=4, label="validation")
     ax.set(xlabel="step", ylabel=unit)
@@ -242,9 +242,9 @@ def save_tree(
 ):
     "Write a tree and its description as one safetensors file; a kill at any moment leaves the old file or the new."
     from safetensors.numpy import save
-    arrays = {name: np.ascontiguousarray(asnumpy(a)) for name, a in leaves(tree).items()}
-    header = {"seqbook": str(FORMAT), "kind": kind, "crc32": str(_checksum(arrays)), "meta": json.dumps(meta or {})}
-    write_whole(path, save(arrays, header))
+    arrays = {name: np.asarray(asnumpy(a), order="C") for name, a in leaves(tree).items()}
+    header = {"format": FORMAT, "kind": kind, "crc32": _checksum(arrays), "meta": meta or {}}
+    write_whole(path, save(arrays, {"seqbook": json.dumps(header)}))
 
 # %% ../nbs/practice/training.ipynb #ffa135fd
 def load_tree(
@@ -257,19 +257,19 @@ def load_tree(
     data = Path(path).read_bytes()
     name, n = Path(path).name, int.from_bytes(data[:8], "little")
     try:
-        arrays = {k: np.array(a) for k, a in load(data).items()}
-        header = json.loads(data[8:8 + n]).get("__metadata__", {})
+        arrays = {k: np.array(a) for k, a in sorted(load(data).items())}
+        header = json.loads(json.loads(data[8:8 + n]).get("__metadata__", {}).get("seqbook", "{}"))
     except (SafetensorError, ValueError) as e:
         raise ValueError(f"{name}: not a whole safetensors file ({e})") from None
-    if not header.get("seqbook", "").isdigit():
+    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
         raise ValueError(f"{name}: a safetensors file, but not one that seqbook wrote")
-    if int(header["seqbook"]) > FORMAT:
-        raise ValueError(f"{name}: written in format {header['seqbook']}; this seqbook reads up to {FORMAT}, a newer one is needed")
+    if header["format"] > FORMAT:
+        raise ValueError(f"{name}: written in format {header['format']}; this seqbook reads up to {FORMAT}, a newer one is needed")
     if kind is not None and header.get("kind") != kind:
         raise ValueError(f"{name}: expected a {kind}, this is a {header.get('kind')}")
-    if header.get("crc32") != str(_checksum(arrays)):
+    if header.get("crc32") != _checksum(arrays):
         raise ValueError(f"{name}: damaged, its numbers do not match their checksum")
-    return arrays, json.loads(header["meta"])
+    return arrays, header["meta"]
 
 # %% ../nbs/practice/training.ipynb #bf8d997c
 @dataclass
@@ -344,10 +344,11 @@ def record(
 
 def _advice(run, step, loss, norm):
     "The sentence for a run that has left the numbers."
-    before = f"{run.window[-1][1]:.3g}" if run.window else f"{run.history['norm'][1][-1]:.3g}" if "norm" in run.history else "unknown"
+    norms = [n for _, n in run.window] or [row[1] for row in run.history.records.get("norm", [])]
+    before = f"the last gradient norm before was {norms[-1]:.3g}" if norms else "it was the first step"
     clip = "clip=1.0" if run.clip is None else f"a smaller clip than {run.clip:g}"
-    return (f"step {step}: the loss is {loss:.4g} and the gradient's norm {norm:.4g} (the norm before was {before}). "
-            f"Try a smaller learning rate than {run.optimizer.rate():.3g}, a warm-up, or {clip}; a last good checkpoint is kept where one was asked for")
+    return (f"step {step}: the loss is {loss:.4g} and the gradient norm {norm:.4g}; {before}. Try a smaller learning rate than "
+            f"{run.optimizer.rate():.3g}, a warm-up, or {clip}. The last checkpoint, if one was asked for, is good")
 
 # %% ../nbs/practice/training.ipynb #0a590740
 def save_checkpoint(
@@ -377,6 +378,14 @@ def _part(arrays, name):
     return {k[len(name) + 1:]: a for k, a in arrays.items() if k.startswith(name + ".")}
 
 
+def _restore(tree, arrays, name):
+    "`like`, and the same dtypes."
+    for key, a in leaves(tree).items():
+        if key in arrays and arrays[key].dtype != a.dtype:
+            raise ValueError(f"{name}.{key}: expected {a.dtype.name}, got {arrays[key].dtype.name}")
+    return like(tree, arrays, name)
+
+
 def load_checkpoint(
     run: Run,  # a run that was made like the one that was saved
     path,      # file of `save_checkpoint`
@@ -387,10 +396,10 @@ def load_checkpoint(
     if differences:
         raise ValueError(f"{Path(path).name}: saved by another run: {'; '.join(differences)}. Give resume=False to start over")
     arrays = {k: run.xp.asarray(a) for k, a in arrays.items()}
-    run.model.params = like(run.model.params, _part(arrays, "params"), "params")
+    run.model.params = _restore(run.model.params, _part(arrays, "params"), "params")
     best, state = _part(arrays, "best"), _part(arrays, "state")
-    run.best = like(run.model.params, best, "best") if best else None
-    run.state = like(run.model.initial_state(run.batches.batch_size), state, "state") if state else None
+    run.best = _restore(run.model.params, best, "best") if best else None
+    run.state = _restore(run.model.initial_state(run.batches.batch_size), state, "state") if state else None
     run.optimizer.load_state((_part(arrays, "optimizer"), meta["optimizer"]))
     run.batches.seek(meta["position"])
     run.step, run.window, run.history = meta["step"], [tuple(w) for w in meta["window"]], History(meta["history"])
@@ -411,7 +420,8 @@ def interruptible():
         signal.signal(signal.SIGINT, before)
         pressed.append(True)
 
-    before = signal.signal(signal.SIGINT, press)
+    before = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    signal.signal(signal.SIGINT, press)
     try:
         yield lambda: bool(pressed)
     finally:
@@ -422,6 +432,12 @@ def _progress(steps, done, show):
     "A progress bar on the standard error stream, or one that does nothing."
     from tqdm import tqdm
     return tqdm(total=steps, initial=min(done, steps), disable=not show, file=sys.stderr, unit="step", mininterval=0.5)
+
+
+def _clear_partials(path):
+    "Remove what killed writers of this file left half written."
+    for partial in Path(path).parent.glob(f"{escape(Path(path).name)}.*.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def _evaluate(run, evaluate):
@@ -452,11 +468,14 @@ def train(
     progress=True,             # show a progress bar
 ) -> History:                  # losses, norms and learning rates; the model is left with its best parameters
     "Train a model. Ctrl-C leaves a whole checkpoint and returns; TrainingDiverged if the loss leaves the numbers."
-    settings = {"model": model.config() if hasattr(model, "config") else {}, "batches": batches.config(), "optimizer": optimizer.config(),
-                "clip": clip, "log_every": log_every, "evaluate_every": evaluate_every, "patience": patience, "min_delta": min_delta}
+    settings = {"model": model.config() if hasattr(model, "config") else {}, "batches": batches.config(),
+                "optimizer": optimizer.config(), "clip": clip, "log_every": log_every, "evaluate_every": evaluate_every,
+                "patience": patience, "min_delta": min_delta}
     run = Run(model, batches, optimizer, clip, log_every, EarlyStopping(patience, min_delta), settings=settings)
-    if checkpoint is not None and resume and Path(checkpoint).exists():
-        load_checkpoint(run, checkpoint)
+    if checkpoint is not None:
+        _clear_partials(checkpoint)
+        if resume and Path(checkpoint).exists():
+            load_checkpoint(run, checkpoint)
     evaluate_every, saved = evaluate_every or max(1, steps // 10), time.monotonic()
     with interruptible() as interrupted, _progress(steps, run.step, progress) as bar:
         while run.step < steps and not (run.stop or run.stopping.stop or interrupted()):
@@ -476,6 +495,7 @@ def train(
         fetch(run)
         if checkpoint is not None:
             save_checkpoint(run, checkpoint)
+    record(run)  # what is left of the last window, for the reader; the checkpoint keeps it as a window
     if run.best is not None:
         model.params = run.best
     return run.history

@@ -309,7 +309,7 @@ def test_what_outputs_depend_on(book):
 def test_an_error_stops_the_run(book, capsys, monkeypatch):
     save(book, "02_rnn", notebook("# Unit", "x = 1", "#| export\nx.shape", "print('never')"))
     monkeypatch.setattr(execute, "ROOT", book)
-    assert execute.main([]) == 1
+    assert execute.main(["--jobs", "1"]) == 1
     assert capsys.readouterr().err.strip().endswith(
         "error: nbs/02_rnn.ipynb, cell 3 of 4 (`x.shape`): AttributeError: 'int' object has no attribute 'shape'")
     assert not (book / "docs" / "_build" / "notebooks" / "02_rnn.stamp").exists()

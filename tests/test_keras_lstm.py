@@ -45,7 +45,7 @@ def test_lstm(dtype, lengths, rng):
     tY, end_a, end_c = layer(tX, initial_state=[ta, tc], mask=mask)
     upstream = ((tY, to_batch_first(dY)), (end_a, da), (end_c, dc))
     sum((out * torch.tensor(np.array(d), device=device)).sum() for out, d in upstream).backward()
-    back = lstm_from_keras([v.value.grad.cpu().numpy() for v in layer.trainable_variables])
+    back = lstm_from_keras(*[v.value.grad.cpu().numpy() for v in layer.trainable_variables])
     tol = TOLERANCES[dtype if lengths is None else "float32"]  # with a mask Keras' own loop runs: products in single precision
     agree({"Y": to_batch_first(Y), "a": end.a, "c": end.c, "dX": to_batch_first(dX), "da0": dstate0.a, "dc0": dstate0.c},
           {"Y": tY, "a": end_a, "c": end_c, "dX": tX.grad, "da0": ta.grad, "dc0": tc.grad}, tol)
@@ -57,6 +57,6 @@ def test_weights_from_keras(rng):
     layer = keras.layers.LSTM(5, return_sequences=True, dtype="float64")
     X = rng.normal(size=(4, 6, 3))
     layer.build(X.shape)
-    p = lstm_from_keras(layer.get_weights())
+    p = lstm_from_keras(*layer.get_weights())
     assert (p.ba == np.repeat([0, 1, 0, 0], 5)).all()
     agree({"Y": lstm(p, from_batch_first(X))[0]}, {"Y": from_batch_first(keras.ops.convert_to_numpy(layer(X)))}, 1e-12)

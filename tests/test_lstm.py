@@ -157,7 +157,7 @@ def test_gates_over_time():
     before = np.concatenate([state.c[None], gates.c[:-1]])[:, 0]
     assert np.allclose(gates.c[:, 0], gates.Gu[:, 0] * gates.c_tilde[:, 0] + gates.Gf[:, 0] * before)
     layer = LSTM(3, 5, peepholes="lecture", zoneout_c=0.5, dtype=np.float64)
-    assert np.allclose(lstm_gates(layer, X, state).a, layer(X, state)[0])
+    assert np.allclose(layer.gates(X, state).a, layer(X, state)[0])
 
 
 def test_plots():
@@ -165,7 +165,7 @@ def test_plots():
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     p, X, state = made({})
-    figure = lstm_gates(p, X).plot(example=1, symbols="abc", units=[0, 2], fields=("Gu", "c_tilde"))
+    figure = lstm_gates(p, X).plot(example=1, words="abc", units=[0, 2], fields=("Gu", "c_tilde"))
     assert figure.axes[0].images[0].get_array().shape == (2, 3)
     with pytest.raises(ValueError, match="example: expected one of the 4 examples of 0 steps"):
         lstm_gates(p, X[:0]).plot()
@@ -208,14 +208,13 @@ def test_converters_there_and_back(init, dtype):
     p = made(init, dtype)[0]
     want = leaves(lstm_decoupled(p)).values()
     same = lambda q: all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(leaves(q).values(), want, strict=True))
-    assert same(lstm_from_onnx(lstm_to_onnx(p)))
+    assert same(lstm_from_onnx(**lstm_to_onnx(p)))
     if init["peepholes"]:
         for to_other in (lstm_to_pytorch, lstm_to_keras):
             with pytest.raises(ValueError, match="has no peepholes"):
                 to_other(p)
     else:
-        assert same(lstm_from_pytorch(lstm_to_pytorch(p))) and same(lstm_from_keras(lstm_to_keras(p)))
-        assert same(lstm_from_keras(list(lstm_to_keras(p).values()))) and same(lstm_from_pytorch(lstm_to_pytorch(p, ""), ""))
+        assert same(lstm_from_pytorch(**lstm_to_pytorch(p))) and same(lstm_from_keras(**lstm_to_keras(p)))
 
 
 def test_converted_weights_are_copies():
@@ -226,28 +225,40 @@ def test_converted_weights_are_copies():
             w += 1
     for read, weights in ((lstm_from_pytorch, lstm_to_pytorch(p)), (lstm_from_keras, lstm_to_keras(p)), (lstm_from_onnx, lstm_to_onnx(p))):
         kept = {k: w.copy() for k, w in weights.items()}
-        for w in leaves(read(weights)).values():
+        for w in leaves(read(**weights)).values():
             w += 1
         assert all((weights[k] == kept[k]).all() for k in weights)
     assert all((a == b).all() for a, b in zip(before, p[:3], strict=True))
 
 
+def test_weights_without_biases():
+    p = made({})[0]
+    bare = p._replace(ba=0 * p.ba)
+    same = lambda q: all(np.array_equal(a, b) for a, b in zip(leaves(q).values(), leaves(bare).values(), strict=True))
+    a, b, c = lstm_to_pytorch(p), lstm_to_keras(p), lstm_to_onnx(p)
+    assert same(lstm_from_pytorch(a["weight_ih"], a["weight_hh"])) and same(lstm_from_keras(b["kernel"], b["recurrent_kernel"]))
+    assert same(lstm_from_onnx(c["W"], c["R"]))
+
+
 def test_bad_weights_are_named():
-    good = lstm_to_pytorch(made({})[0])
-    with pytest.raises(ValueError, match="'weight_hh_l0' is missing"):
-        lstm_from_pytorch({k: w for k, w in good.items() if k != "weight_hh_l0"})
-    with pytest.raises(ValueError, match=r"weights\['weight_ih_l0'\]: expected shape \(20, n_x\), got \(3, 20\)"):
-        lstm_from_pytorch(good | {"weight_ih_l0": good["weight_ih_l0"].T})
-    with pytest.raises(ValueError, match="'bias_hh_l0' is missing"):
-        lstm_from_pytorch({k: w for k, w in good.items() if k != "bias_hh_l0"})
-    with pytest.raises(ValueError, match="projection"):
-        lstm_from_pytorch(good | {"weight_hr_l0": np.zeros((2, 5))})
-    with pytest.raises(ValueError, match="'recurrent_kernel' is missing"):
-        lstm_from_keras([np.zeros((3, 20))])
-    with pytest.raises(ValueError, match=r"weights\['B'\]: expected shape \(1, 40\)"):
-        lstm_from_onnx(lstm_to_onnx(made({})[0]) | {"B": np.zeros((1, 20))})
-    with pytest.raises(TypeError, match=r"weights\['weight_hh_l0'\]: expected a NumPy or CuPy array, got list"):
-        lstm_from_pytorch({k: w.tolist() for k, w in good.items()})
+    p = made({})[0]
+    torch, keras, onnx = lstm_to_pytorch(p), lstm_to_keras(p), lstm_to_onnx(p)
+    with pytest.raises(ValueError, match=r"weight_ih: expected shape \(20, n_x\), got \(3, 20\)"):
+        lstm_from_pytorch(**torch | {"weight_ih": torch["weight_ih"].T})
+    with pytest.raises(ValueError, match=r"weight_hh: expected shape \(8, 2\), got \(20, 2\)"):
+        lstm_from_pytorch(**torch | {"weight_hh": torch["weight_hh"][:, :2]})
+    with pytest.raises(TypeError, match="bias_hh: expected float64, got float32"):
+        lstm_from_pytorch(**torch | {"bias_hh": torch["bias_hh"].astype(np.float32)})
+    with pytest.raises(TypeError, match="weight_hh: expected a NumPy or CuPy array, got list"):
+        lstm_from_pytorch(torch["weight_ih"], torch["weight_hh"].tolist())
+    with pytest.raises(ValueError, match=r"kernel: expected shape \(n_x, 20\), got \(20, 3\)"):
+        lstm_from_keras(**keras | {"kernel": keras["kernel"].T})
+    with pytest.raises(ValueError, match=r"bias: expected shape \(20,\), got \(15,\)"):
+        lstm_from_keras(**keras | {"bias": keras["bias"][:15]})
+    with pytest.raises(ValueError, match=r"B: expected shape \(1, 40\), got \(1, 20\)"):
+        lstm_from_onnx(**onnx | {"B": np.zeros((1, 20))})
+    with pytest.raises(ValueError, match=r"W: expected shape \(1, 20, n_x\), got \(2, 20, 3\)"):
+        lstm_from_onnx(**onnx | {"W": np.concatenate([onnx["W"]] * 2)})
 
 
 @pytest.mark.parametrize("form", LSTM_FORMS)

@@ -8,7 +8,7 @@ from seqbook.lstm import lstm, lstm_from_onnx, lstm_to_onnx
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
 
-NAMES = ("lstm", "lstm peepholes", "lstm coupled", "lstm coupled peepholes")
+NAMES = ("lstm", "lstm-peepholes", "lstm-coupled", "lstm-coupled-peepholes")
 ORDER = ("X", "W", "R", "B", "lengths", "a0", "c0", "P")
 
 
@@ -43,14 +43,14 @@ def test_lstm(name, lengths):
 @pytest.mark.parametrize("peepholes", [False, True])
 def test_input_forget(peepholes):
     "ONNX's coupling keeps the input gate, ours the forget gate."
-    p, X, state = case(next(u for u in UNITS if u.name == ("lstm peepholes" if peepholes else "lstm")), dtype=np.float32)
+    p, X, state = case(next(u for u in UNITS if u.name == ("lstm-peepholes" if peepholes else "lstm")), dtype=np.float32)
     weights = lstm_to_onnx(p)
-    tied = lstm_from_onnx(weights, input_forget=True)
+    tied = lstm_from_onnx(**weights, input_forget=1)
     assert tied.Waa.shape == (15, 5)
     agree(tied, X, state, None, run_onnx(weights, X, state, None, input_forget=1))
 
 
 def test_weights_from_onnx_add_both_biases(rng):
-    p, X, state = case(next(u for u in UNITS if u.name == "lstm peepholes"), dtype=np.float32)
+    p, X, state = case(next(u for u in UNITS if u.name == "lstm-peepholes"), dtype=np.float32)
     weights = lstm_to_onnx(p) | {"B": rng.normal(size=(1, 40)).astype(np.float32)}
-    agree(lstm_from_onnx(weights), X, state, None, run_onnx(weights, X, state, None))
+    agree(lstm_from_onnx(**weights), X, state, None, run_onnx(weights, X, state, None))

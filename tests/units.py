@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from seqbook.backend import array_module, tree_map
+from seqbook.gru import GRUState, gru, gru_hoisted, gru_init, gru_plain, gru_step
 from seqbook.lstm import LSTMMasks, LSTMState, lstm, lstm_hoisted, lstm_init, lstm_plain, lstm_step
 from seqbook.rnn import RNNState, rnn, rnn_hoisted, rnn_init, rnn_plain, rnn_step
 
@@ -18,6 +19,13 @@ class Unit:
     step: Callable          # (p, x, state, **options) -> state, cache
     forms: dict             # name -> function with the sequence contract; "plain" is the oracle
     options: tuple = field(default=({},))
+
+
+def gru_unit(name, **options):
+    "A row for one form of the GRU: its parameters differ, so that the options are bound and not listed."
+    bound = lambda f: partial(f, **options)
+    forms = {"plain": bound(gru_plain), "hoisted": bound(gru_hoisted), "table": bound(gru)}
+    return Unit(name, bound(gru_init), GRUState, bound(gru_step), forms)
 
 
 LSTM_FORMS = {"plain": lstm_plain, "hoisted": lstm_hoisted, "table": lstm}
@@ -38,16 +46,19 @@ def masked(f, pattern):
 
 def lstm_masked(pattern, **init):
     forms = {name: masked(form, pattern) for name, form in LSTM_FORMS.items()}
-    return Unit(f"lstm {pattern}", partial(lstm_init, **init), LSTMState, masked(lstm_step, pattern), forms)
+    return Unit(f"lstm-{pattern}", partial(lstm_init, **init), LSTMState, masked(lstm_step, pattern), forms)
 
 
 UNITS = (
     Unit("rnn", rnn_init, RNNState, rnn_step, {"plain": rnn_plain, "hoisted": rnn_hoisted, "table": rnn}, ({}, {"activation": "relu"})),
+    gru_unit("gru"),
+    gru_unit("gru-after", reset="after"),
+    gru_unit("gru-simplified", variant="simplified"),
     Unit("lstm", lstm_init, LSTMState, lstm_step, LSTM_FORMS),
-    Unit("lstm peepholes", partial(lstm_init, peepholes=True), LSTMState, lstm_step, LSTM_FORMS,
+    Unit("lstm-peepholes", partial(lstm_init, peepholes=True), LSTMState, lstm_step, LSTM_FORMS,
          ({"peepholes": "gers"}, {"peepholes": "lecture"})),
-    Unit("lstm coupled", partial(lstm_init, coupled=True), LSTMState, lstm_step, LSTM_FORMS),
-    Unit("lstm coupled peepholes", partial(lstm_init, coupled=True, peepholes=True), LSTMState, lstm_step, LSTM_FORMS,
+    Unit("lstm-coupled", partial(lstm_init, coupled=True), LSTMState, lstm_step, LSTM_FORMS),
+    Unit("lstm-coupled-peepholes", partial(lstm_init, coupled=True, peepholes=True), LSTMState, lstm_step, LSTM_FORMS,
          ({"peepholes": "gers"}, {"peepholes": "lecture"})),
     lstm_masked("dropout"),
     lstm_masked("zoneout", peepholes=True),
