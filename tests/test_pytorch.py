@@ -6,6 +6,7 @@ from units import UNITS, case
 from seqbook.backend import leaves
 from seqbook.bptt import binary_cross_entropy, cross_entropy
 from seqbook.gru import GRUState, gru, gru_from_pytorch, gru_init, gru_step, gru_to_pytorch
+from seqbook.lstm import lstm, lstm_from_pytorch, lstm_to_pytorch
 from seqbook.rnn import dense, dense_init, embedding, embedding_init, rnn
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'seqbook[peers]'")
@@ -111,6 +112,52 @@ def test_rnn(activation, dtype, lengths, arriving, rng):
     weights = {"Wax": layer.weight_ih_l0.grad, "Waa": layer.weight_hh_l0.grad, "ba": layer.bias_ih_l0.grad}
     agree({"Y": Y, "end": end.a, "dX": dX, "dstate0": dstate0.a, **leaves(grads)},
           {"Y": tY, "end": tend[0], "dX": tX.grad, "dstate0": ta.grad[0], **weights}, tol)
+
+
+@pytest.mark.parametrize("arriving", [("Y", "state"), ("Y",), ("state",)], ids="+".join)
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("unit", ["lstm", "lstm coupled"])
+def test_lstm(unit, dtype, lengths, arriving, rng):
+    dtype, tol = DTYPES[dtype]
+    p, X, state = case(next(u for u in UNITS if u.name == unit), dtype=dtype)
+    Y, end, pullback = lstm(p, X, state, LENGTHS[lengths])
+    dY, da, dc = (rng.normal(size=a.shape).astype(dtype) for a in (Y, *end))
+    dX, grads, dstate0 = pullback(dY if "Y" in arriving else None, type(end)(da, dc) if "state" in arriving else None)
+
+    layer = torch.nn.LSTM(X.shape[2], Y.shape[2], dtype=torch.from_numpy(X).dtype)
+    layer.load_state_dict({name: torch.from_numpy(w) for name, w in lstm_to_pytorch(p).items()})
+    tX, ta, tc = tensor(X), tensor(state.a[None]), tensor(state.c[None])
+    if LENGTHS[lengths] is None:
+        tY, tend = layer(tX, (ta, tc))
+    else:
+        packed = torch.nn.utils.rnn.pack_padded_sequence(tX, torch.tensor(LENGTHS[lengths]), enforce_sorted=False)
+        tY, tend = layer(packed, (ta, tc))
+        tY, _ = torch.nn.utils.rnn.pad_packed_sequence(tY)
+    loss = (tY * torch.from_numpy(dY)).sum() * ("Y" in arriving)
+    loss = loss + sum((s[0] * torch.from_numpy(d)).sum() for s, d in zip(tend, (da, dc), strict=True)) * ("state" in arriving)
+    loss.backward()
+    weights = {"Wax": layer.weight_ih_l0.grad, "Waa": layer.weight_hh_l0.grad, "ba": layer.bias_ih_l0.grad}
+    if unit == "lstm coupled":  # PyTorch's input gate is our forget gate with the other sign
+        weights = {name: w[5:] - torch.cat([w[:5], 0 * w[10:]]) for name, w in weights.items()}
+    agree({"Y": Y, "end a": end.a, "end c": end.c, "dX": dX, "da0": dstate0.a, "dc0": dstate0.c, **leaves(grads)},
+          {"Y": tY, "end a": tend[0][0], "end c": tend[1][0], "dX": tX.grad, "da0": ta.grad[0], "dc0": tc.grad[0], **weights}, tol)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_lstm_weights_from_pytorch(bias, rng):
+    "PyTorch's own weights, both biases at work; a cell's have no suffix."
+    torch.manual_seed(0)
+    layer = torch.nn.LSTM(3, 5, bias=bias, num_layers=2, dtype=torch.float64)
+    X = rng.normal(size=(6, 4, 3))
+    weights = {name: w.numpy() for name, w in layer.state_dict().items()}
+    Y = X
+    for suffix in ("_l0", "_l1"):
+        Y, _, _ = lstm(lstm_from_pytorch(weights, suffix), Y)
+    agree({"Y": Y}, {"Y": layer(torch.from_numpy(X))[0]}, 1e-12)
+    cell = torch.nn.LSTMCell(3, 5, bias=bias, dtype=torch.float64)
+    p = lstm_from_pytorch({name: w.numpy() for name, w in cell.state_dict().items()}, suffix="")
+    agree({"a": lstm(p, X[:1])[0][0]}, {"a": cell(torch.from_numpy(X[0]))[0]}, 1e-12)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
