@@ -5,9 +5,6 @@ import pytest
 from seqbook.interop import ACTIVATIONS, onnx_gru, onnx_lstm, onnx_rnn, rnn_from_onnx, rnn_to_onnx
 from seqbook.rnn import RNNParams, RNNState, rnn
 
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'seqbook[peers]'")
-helper, TensorProto = onnx.helper, onnx.TensorProto
-
 OPERATORS = {  # name -> our function, blocks of rows, default activations
     "RNN": (onnx_rnn, 1, ("Tanh",)),
     "GRU": (onnx_gru, 3, ("Sigmoid", "Tanh")),
@@ -42,7 +39,9 @@ def tensors(op, direction="forward", lengths=None, initial=True, peepholes=False
 
 
 def model(op, inputs, **attributes):
-    "A model of a single operator."
+    "A model of a single operator. What needs no other system runs without onnx too."
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'seqbook[peers]'")
+    helper, TensorProto = onnx.helper, onnx.TensorProto
     names = ["X", "W", "R", "B", "sequence_lens", "initial_h", *(["initial_c", "P"] if op == "LSTM" else [])]
     outputs = ["Y", "Y_h", "Y_c"][: 2 + (op == "LSTM")]
     kind = {"float32": TensorProto.FLOAT, "float64": TensorProto.DOUBLE, "int32": TensorProto.INT32}
@@ -63,8 +62,9 @@ def by_runtime(runtime, op, inputs, **attributes):
 
 
 def by_reference(op, inputs, **attributes):
+    made = model(op, inputs, **attributes)
     from onnx.reference import ReferenceEvaluator
-    return ReferenceEvaluator(model(op, inputs, **attributes)).run(None, inputs)
+    return ReferenceEvaluator(made).run(None, inputs)
 
 
 def agree(ours, theirs, tol):
