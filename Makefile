@@ -91,7 +91,7 @@ test: $(VENV)/made $(PEERS) data
 	@echo "== site"
 	@$(MAKE) --no-print-directory site
 	@echo "== tests"
-	@SEQBOOK_REQUIRE_SITE=1 $(BIN)/python -m pytest -q -rs tests
+	@SEQBOOK_REQUIRE_SITE=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n auto tests
 
 # ---- for those who write
 export: $(VENV)/made
