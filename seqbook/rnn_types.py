@@ -18,7 +18,7 @@ from .bptt import cross_entropy
 from .language_model import LanguageModel, encode, end_of, layer_config, layer_from, sentence_batch
 from .notation import Vocabulary, mask, pad
 from .optim import Adam
-from .rnn import RNN, Dense, Embedding, check_sizes, log_softmax, softmax
+from .rnn import RNN, Dense, Embedding, log_softmax, softmax
 from .sampling import beam_search, generate, reorder
 from .training import History, Shuffled, load_tree, save_tree, train
 
@@ -179,10 +179,14 @@ def _to_json(value, whole):
     return list(value) if isinstance(value, tuple) else value
 
 
-def _from_json(value):
-    "The way back."
+def _from_json(value, dtype):
+    "The way back; layers are made in the model's dtype."
+    if isinstance(value, dict) and "vocabulary" in value:
+        return Vocabulary.from_dict(value["vocabulary"])
     if isinstance(value, dict):
-        return Vocabulary.from_dict(value["vocabulary"]) if "vocabulary" in value else layer_from(value)
+        layer = layer_from(value)
+        layer.params = tree_map(lambda a: a.astype(dtype), layer.params)
+        return layer
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -205,7 +209,7 @@ def _load(
 ):          # -> the model, on the host
     "Read a model. A ValueError says what is wrong with a file that is damaged, newer, or something else."
     arrays, meta = load_tree(path, kind=cls.kind)
-    model = cls(**{k: _from_json(v) for k, v in meta.items()})
+    model = cls(**{k: _from_json(v, meta["dtype"]) for k, v in meta.items()})
     model.params = like(model.params, arrays, "parameters")
     return model
 
