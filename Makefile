@@ -34,9 +34,9 @@ $(VENV)/made: settings.ini setup.py
 	@touch $@
 
 $(VENV)/peers: $(VENV)/made
-	@echo "== peers to compare with (PyTorch)"
+	@echo "== peers to compare with: PyTorch, Keras, ONNX"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check '.[peers]' \
-	  || { echo "PyTorch could not be installed. Everything but the comparison with it runs without: make test PEERS="; exit 1; }
+	  || { echo "The peers could not be installed. Everything but the comparison with them runs without: make test PEERS="; exit 1; }
 	@touch $@
 
 $(VENV)/lab: $(VENV)/made
