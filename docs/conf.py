@@ -36,11 +36,6 @@ myst_heading_slug_func = "nbdev_cells.anchor"
 myst_update_mathjax = False
 myst_all_links_external = False
 
-# chapters that others speak of already: until they are there, such a link is plain text
-nbdev_cells_forthcoming = [
-    "04_rnn_types", "07_vanishing", "08_gru", "09_lstm", "10_brnn", "11_deep_rnn",
-]
-
 autodoc_typehints = "none"
 autodoc_class_signature = "mixed"
 toc_object_entries_show_parents = "hide"

@@ -33,7 +33,6 @@ def on_source(app, docname, source):
     if str(app.env.doc2path(docname)).endswith(".ipynb"):
         nb = page(nbformat.reads(source[0], as_version=4), lambda text: log.warning(text, location=docname))
         number(nb, docname)
-        unlink(nb, docname, set(app.config.nbdev_cells_forthcoming) - app.env.found_docs)
         if docname == app.config.root_doc:
             nb.cells.append(nbformat.v4.new_markdown_cell(contents(app.env.found_docs)))
         inside(nb, docname)
@@ -148,21 +147,6 @@ def number(
         nb.cells[0].source = f"# {int(chapter[1])}. {nb.cells[0].source[2:]}"
 
 
-def unlink(
-    nb,           # a notebook; its Markdown cells are changed
-    docname,      # its page
-    forthcoming,  # names of pages that are announced, but not there
-):
-    "A link to a chapter that is still to come shows as text; any other broken link is an error of Sphinx's."
-    def plain(link):
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(docname), link[2]))
-        return link[1] if target in forthcoming else link[0]
-
-    for cell in nb.cells:
-        if cell.cell_type == "markdown":
-            cell.source = LINK.sub(plain, cell.source)
-
-
 def inside(
     nb,       # a notebook; its Markdown cells are changed
     docname,  # its page
@@ -260,7 +244,6 @@ def outdated(app, env, added, changed, removed):
 
 def setup(app):
     "Called by Sphinx."
-    app.add_config_value("nbdev_cells_forthcoming", [], "env")
     app.add_directive("exported", Exported)
     app.add_node(ExportedLink)
     app.connect("builder-inited", on_inited)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_units import ARRIVING, LENGTHS, agree, run
-from units import CASES, UNITS, case, label
+from units import COMBINED, UNITS, case, label
 
 from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map
 from seqbook.bptt import check_unit
@@ -16,7 +16,7 @@ from seqbook.notation import Vocabulary, unpad
 from seqbook.rnn import RNN, Dense, RNNParams, RNNState, rnn
 
 pytestmark = pytest.mark.filterwarnings("error")
-BOTH = [(u, o, m) for u, o in CASES for m in MERGES]
+BOTH = [(u, o, m) for u, o in COMBINED for m in MERGES]
 
 
 def both_case(unit, seed=0, T=6, B=4, n_x=3, n_a=5, dtype=np.float64, n_back=None):
@@ -102,7 +102,7 @@ def test_gradients_of_one_final_state_alone(unit, options, merge, side):
     check_unit(f, *both_case(unit, 1), LENGTHS["ragged"], dY=False, dstate=side, **options).check(1e-7)
 
 
-@pytest.mark.parametrize("unit, options", CASES, ids=label)
+@pytest.mark.parametrize("unit, options", COMBINED, ids=label)
 def test_gradients_without_initial_state_and_with_unequal_widths(unit, options):
     p, X, _ = both_case(unit, n_back=2)
     check_unit(bidirectional(unit.forms["table"]), p, X, lengths=[6, 0, 2, 6], **options).check(1e-7)

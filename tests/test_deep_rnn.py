@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_brnn import both_case, torch_call, torch_gradient, torch_stack
 from test_units import ARRIVING, LENGTHS, agree, run
-from units import CASES, UNITS, case, label
+from units import COMBINED, UNITS, case, label
 
 from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map
 from seqbook.bptt import check_unit
@@ -22,7 +22,7 @@ from seqbook.sampling import beam_search, generate
 pytestmark = pytest.mark.filterwarnings("error")
 SIZES = {None: (5, 2, 4), "residual": (4, 4, 4), "input": (5, 2, 4), "output": (5, 2, 4), "both": (5, 2, 4)}
 DROPOUT = {"no dropout": None, "per step": "step", "per sequence": "sequence"}
-STACKS = [(u, o, skip) for u, o in CASES for skip in SIZES]
+STACKS = [(u, o, skip) for u, o in COMBINED for skip in SIZES]
 
 
 def deep_case(unit, skip, seed=0, T=6, B=4, n_x=3, sizes=None, dtype=np.float64, dropout=None):
@@ -66,7 +66,7 @@ def test_every_entry_of_the_gradient_without_initial_state(unit, options, skip):
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
-@pytest.mark.parametrize("unit, options", CASES, ids=label)
+@pytest.mark.parametrize("unit, options", COMBINED, ids=label)
 def test_gradients_of_mixed_nestings(unit, options, lengths):
     "Bidirectional in deep, deep in bidirectional, deep in deep."
     f, make = unit.forms["table"], lambda n, m, seed: case(unit, seed, 6, 4, n, m)[0]

@@ -142,12 +142,6 @@ def test_chapters_carry_their_number():
         assert nb.cells[0].source == title
 
 
-def test_links_to_chapters_to_come_are_text():
-    nb = notebook("# [GRU](../08_gru.ipynb#x), [RNN](../02_rnn.ipynb), ![p](../08_gru.ipynb), [out](https://x.org/08_gru.ipynb)")
-    nbdev_cells.unlink(nb, "practice/optim", {"08_gru"})
-    assert nb.cells[0].source == "# GRU, [RNN](../02_rnn.ipynb), ![p](../08_gru.ipynb), [out](https://x.org/08_gru.ipynb)"
-
-
 def test_links_to_the_projects_papers():
     nb = notebook("# [a](../../LICENSE), [b](../../tests), [c](../LICENSE), [d](../02_rnn.ipynb#x), [e](../../CHANGELOG.md#y)")
     nbdev_cells.inside(nb, "practice/optim")
