@@ -93,7 +93,7 @@ def bits(tree):
     return {k: asnumpy(a).tobytes() for k, a in leaves(tree).items()}
 
 
-def check_gradients(model, batch, tol=1e-6):
+def check_gradients(model, batch, tol=1e-7):
     params = model.params
 
     def loss(tree):
