@@ -106,8 +106,9 @@ class GradReport:
         return self
 
     def __str__(self):
-        head = f"{'array':<12}{'worst entry':>14}{'exact':>16}{'approximate':>16}{'relative':>11}{'checked':>9}"
-        line = "{:<12}{:>14}{:>16.9f}{:>16.9f}{:>11.1e}{:>9}".format
+        n = max(12, *(len(r.name) + 1 for r in self.rows))
+        head = f"{'array':<{n}}{'worst entry':>14}{'exact':>16}{'approximate':>16}{'relative':>11}{'checked':>9}"
+        line = (f"{{:<{n}}}" + "{:>14}{:>16.9f}{:>16.9f}{:>11.1e}{:>9}").format
         rows = [line(r.name, str(list(r.index)), r.exact, r.approximate, r.relative, r.entries) for r in self.rows]
         return "\n".join([head, *rows])
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .backend import array_module, asnumpy, check_array, implementation, to, tree_map
-from .rnn import (Recurrent, check_sizes, check_upstream, glorot, orthogonal, read_only, sequence_arguments, sigmoid,
+from .rnn import (Recurrent, check_sizes, check_step, check_upstream, generator, glorot, orthogonal, read_only, sequence_arguments, sigmoid,
                          tanh, upstream)
 
 # %% ../nbs/08_gru.ipynb #ab49d1ee
@@ -74,7 +74,7 @@ def gru_init(
     "Fresh parameters: each gate Glorot for the input, orthogonal for the recurrence, zero bias. Made where `use` says."
     blocks = range(check_options(reset, variant))
     check_sizes(n_x=n_x, n_a=n_a)
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     Wax = np.concatenate([glorot(rng, (n_a, n_x), dtype) for _ in blocks])
     Waa = np.concatenate([orthogonal(rng, (n_a, n_a), dtype) for _ in blocks])
     bac = np.zeros(n_a, dtype) if reset == "after" else None
@@ -111,6 +111,7 @@ def gru_step(
     variant="full",  # "full" or "simplified"
 ):                   # -> state at t, cache for `gru_step_grad`
     "One step of the gated recurrent unit, equations 8.1 to 8.6. Cho et al. 2014; Chung et al. 2014."
+    check_step(p, x, state, GRUState)
     n_a, a_prev, r, m = check_gru(p, reset, variant), state.a, None, None
     (Wra, Wua, Wca), (Wrx, Wux, Wcx), (br, bu, bc) = (gru_blocks(w, n_a) for w in (p.Waa, p.Wax, p.ba))
     u = sigmoid(a_prev @ Wua.T + x @ Wux.T + bu)          # 8.2
@@ -240,7 +241,7 @@ def gru_plain(
     xp, state, active = sequence_arguments(p, X, state, lengths, GRUState)
     Y, caches = xp.zeros((*X.shape[:2], n_a), X.dtype), []
     for t in range(len(X)):
-        on = True if active is None else active[t]
+        on = xp.asarray(True) if active is None else active[t]
         new, cache = gru_step(p, X[t], state, reset, variant)
         Y[t], state = xp.where(on, new.a, 0), GRUState(xp.where(on, new.a, state.a))
         caches.append(cache)
@@ -250,7 +251,7 @@ def gru_plain(
         dY, dstate = upstream(Y, end, dY, dstate)
         dX, grads = xp.zeros_like(X), tree_map(xp.zeros_like, p)
         for t in reversed(range(len(X))):
-            on = True if active is None else active[t]
+            on = xp.asarray(True) if active is None else active[t]
             da = xp.where(on, dstate.a + dY[t], 0)  # nothing reaches a step that was not made
             dX[t], before, step = gru_step_grad(p, GRUState(da), caches[t])
             dstate = GRUState(xp.where(on, before.a, dstate.a))

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .backend import array_module, asnumpy, check_array, implementation, to, tree_map
-from .rnn import Recurrent, check_sizes, check_upstream, glorot, orthogonal, read_only, sequence_arguments, sigmoid, tanh, upstream
+from .rnn import (Recurrent, check_sizes, check_step, check_upstream, generator, glorot, orthogonal, read_only,
+                         sequence_arguments, sigmoid, tanh, upstream)
 
 # %% ../nbs/09_lstm.ipynb #3624da2d
 class _Pen:
@@ -194,7 +195,7 @@ def lstm_init(
     check_sizes(n_x=n_x, n_a=n_a)
     if recurrent not in INITIALISERS:
         raise ValueError(f"recurrent: expected one of {', '.join(INITIALISERS)}, got {recurrent!r}")
-    rng, gates = np.random.default_rng(rng), "fco" if coupled else "ufco"
+    rng, gates = generator(rng), "fco" if coupled else "ufco"
     Wax = np.concatenate([glorot(rng, (n_a, n_x), dtype) for _ in gates])
     Waa = np.concatenate([INITIALISERS[recurrent](rng, (n_a, n_a), dtype) for _ in gates])
     ba = np.repeat([forget_bias if g == "f" else 0 for g in gates], n_a).astype(dtype)
@@ -230,7 +231,7 @@ def lstm_masks(
     for name, rate in (("recurrent_dropout", recurrent_dropout), ("zoneout_a", zoneout_a), ("zoneout_c", zoneout_c)):
         if not 0 <= rate < 1:
             raise ValueError(f"{name}: expected a rate of at least 0 and below 1, got {rate!r}")
-    mean, rng = rng is None, np.random.default_rng(rng)
+    mean, rng = rng is None, generator(rng)
     shape = (B, n_a) if T is None or mean else (T, B, n_a)
     hold = lambda rate: None if rate == 0 else np.full(shape, rate, dtype) if mean else (rng.random(shape) < rate).astype(dtype)
     drop = ((rng.random((B, n_a)) >= recurrent_dropout) / (1 - recurrent_dropout)).astype(dtype) if recurrent_dropout and not mean else None
@@ -264,6 +265,7 @@ def lstm_step(
     masks: LSTMMasks = None, # recurrent dropout and zoneout for this step, each (B, n_a)
 ):                           # -> state at t, cache for `lstm_step_grad`
     "One step of the LSTM, equations 9.1 to 9.12. Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000."
+    check_step(p, x, state, LSTMState)
     (a_prev, c_prev), P, m = state, peephole_rows(p), masks or LSTMMasks()
     a_in = a_prev if m.drop is None else m.drop * a_prev                         # 9.11
     z = a_in @ p.Waa.T + x @ p.Wax.T + p.ba                                      # 9.7

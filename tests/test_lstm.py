@@ -275,7 +275,7 @@ def test_bad_input_is_named(form):
     with pytest.raises(TypeError, match="bring them to one side"):
         f(p, X, state, masks=LSTMMasks(hold_a=device.asarray(np.ones((4, 5)))))
     with pytest.raises(ValueError, match=r"p.Waa: expected 4 n_a rows .* got shape \(19, 5\)"):
-        f(p._replace(Waa=p.Waa[:19]), X, state)
+        f(p._replace(Wax=p.Wax[:19], Waa=p.Waa[:19], ba=p.ba[:19]), X, state)
     with pytest.raises(ValueError, match=r"p.Wax: expected shape \(20, 3\), got \(19, 3\)"):
         f(p._replace(Wax=p.Wax[:19]), X, state)
     with pytest.raises(ValueError, match=r"p.ba: expected shape \(20,\), got \(5,\)"):
