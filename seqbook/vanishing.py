@@ -31,6 +31,11 @@ def _draw(rng, words, shape):
     return AGREEMENT.encode(words)[rng.integers(len(words), size=shape)]
 
 # %% ../nbs/07_vanishing.ipynb #1406da9e
+def _adverbs(rng, n, m):
+    "Different adverbs in random order: (n, m), at most four."
+    return rng.permuted(np.tile(AGREEMENT.encode(ADVERBS), (m, 1)), axis=1).T[:n]
+
+
 AND, ADJECTIVE, FOOD = range(3)
 
 
@@ -65,7 +70,7 @@ def agreement(
     plural = rng.integers(2, size=m)
     noun = np.where(plural, _draw(rng, PLURAL, m), _draw(rng, SINGULAR, m))
     same = lambda text: np.repeat(AGREEMENT.encode(text.split())[:, None], m, axis=1)
-    clause = [_draw(rng, ADVERBS, (lag, m))] if lag < 5 else [same(", which already ate"), _meal(rng, lag - 5, m), same(",")]
+    clause = [_adverbs(rng, lag, m)] if lag < 5 else [same(", which already ate"), _meal(rng, lag - 5, m), same(",")]
     verb = AGREEMENT.encode(VERBS)[plural]
     words = np.concatenate([same("the"), noun[None], *clause, verb[None], same("full .")])  # (lag + 5, m)
     return Agreement(words[:-1], words[1:], plural, lag + 1)
