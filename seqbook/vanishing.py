@@ -31,6 +31,11 @@ def _draw(rng, words, shape):
     return AGREEMENT.encode(words)[rng.integers(len(words), size=shape)]
 
 # %% ../nbs/07_vanishing.ipynb #1406da9e
+def _adverbs(rng, n, m):
+    "Different adverbs in random order: (n, m), at most four."
+    return rng.permuted(np.tile(AGREEMENT.encode(ADVERBS), (m, 1)), axis=1).T[:n]
+
+
 AND, ADJECTIVE, FOOD = range(3)
 
 
@@ -65,7 +70,7 @@ def agreement(
     plural = rng.integers(2, size=m)
     noun = np.where(plural, _draw(rng, PLURAL, m), _draw(rng, SINGULAR, m))
     same = lambda text: np.repeat(AGREEMENT.encode(text.split())[:, None], m, axis=1)
-    clause = [_draw(rng, ADVERBS, (lag, m))] if lag < 5 else [same(", which already ate"), _meal(rng, lag - 5, m), same(",")]
+    clause = [_adverbs(rng, lag, m)] if lag < 5 else [same(", which already ate"), _meal(rng, lag - 5, m), same(",")]
     verb = AGREEMENT.encode(VERBS)[plural]
     words = np.concatenate([same("the"), noun[None], *clause, verb[None], same("full .")])  # (lag + 5, m)
     return Agreement(words[:-1], words[1:], plural, lag + 1)
@@ -112,6 +117,8 @@ def state_gradients(
 ) -> list:         # T + 1 trees: entry t is the derivative at the state of time t, entry T is `dstate`
     "The derivative of a loss at every state, from the one at the last: equation 7.2 applied to a vector, step by step."
     pullbacks, _, end = step_pullbacks(unit, p, X, state, lengths, **options)
+    if not isinstance(dstate, tuple):
+        raise TypeError(f"dstate: expected a {type(end).__name__} like the state, got {type(dstate).__name__}")
     zeros = leaves(tree_map(array_module(X).zeros_like, end))
     D = [like(end, zeros | leaves(dstate), "dstate")]
     for pullback in reversed(pullbacks):
@@ -129,8 +136,7 @@ def pull_vectors(
     **options,     # passed on to the unit
 ):                 # -> (T + 1, B, k, n): v^T d(state^<T>) / d(state^<t>) for every vector, example and t
     "Many vectors at once through the chain rule: each example is copied once for each of its vectors."
-    check_array("X", X, ("T", "B", "n_x"))
-    xp, start = array_module(X), unit(p, X[:0], state, **options)[1]
+    xp, start = array_module(check_array("X", X, ("T", "B", "n_x"))), unit(p, X[:0], state, **options)[1]
     widths = [a.shape[1] for a in leaves(start).values()]
     V = V(sum(widths))
     B, k, n = V.shape
@@ -151,7 +157,7 @@ def jacobians(
     **options,     # passed on to the unit
 ):                 # -> J (T + 1, B, n, n); J[t, i] = d(last state) / d(state^<t>) of example i, parts of the state side by side
     "The exact Jacobians of the final state, equation 7.2, for any unit. J[T] is the identity."
-    xp = array_module(X)
+    xp = array_module(check_array("X", X, ("T", "B", "n_x")))
     return pull_vectors(unit, p, X, lambda n: xp.tile(xp.eye(n, dtype=X.dtype), (X.shape[1], 1, 1)), state, lengths, **options)
 
 # %% ../nbs/07_vanishing.ipynb #f4d6b6ab
@@ -185,6 +191,7 @@ def gradient_by_lag(
     **options,     # passed on to the unit
 ):                 # -> (T + 1, B) float64 NumPy array; row k: lag k, counted from the example's end; NaN where it has no such step
     "The norm of the state's gradient by lag. ValueError: arguments that do not go together, or a unit that looks ahead."
+    check_array("X", X, ("T", "B", "n_x"))
     _check_measure(norm, probes, dstate)
     if dstate is not None:
         D = [array_module(X).concatenate(list(leaves(d).values()), axis=1) for d in state_gradients(unit, p, X, dstate, state, lengths, **options)]
@@ -193,8 +200,10 @@ def gradient_by_lag(
         J = jacobians(unit, p, X, state, lengths, **options)
     else:
         J = pull_vectors(unit, p, X, lambda n: _directions(seed, X, probes, n), state, lengths, **options)
-    norms = np.linalg.norm(asnumpy(J).astype(np.float64), 2, axis=(-2, -1)) if norm == "spectral" else _length(J.reshape(*J.shape[:2], -1)) / np.sqrt(J.shape[2])
-    return _by_lag(norms, lengths)
+    T, B, k, n = J.shape
+    if norm == "spectral":
+        return _by_lag(np.linalg.norm(asnumpy(J).astype(np.float64), 2, axis=(-2, -1)), lengths)
+    return _by_lag(_length(J.reshape(T, B, k * n)) / np.sqrt(k), lengths)
 
 # %% ../nbs/07_vanishing.ipynb #bfd2605b
 def _check_measure(norm, probes, dstate):
