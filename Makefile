@@ -29,18 +29,18 @@ $(VENV)/made: settings.ini setup.py
 	  || { echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
 	@echo "== environment: $(VENV) ($$($(PYTHON) -V))"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]' \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]' \
 	  || { echo "The packages could not be installed: check the network and pip's settings (pip config list), then run make again."; exit 1; }
 	@touch $@
 
 $(VENV)/peers: $(VENV)/made
-	@echo "== peers to compare with (PyTorch)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[peers]' \
-	  || { echo "PyTorch could not be installed. Everything but the comparison with it runs without: make test PEERS="; exit 1; }
+	@echo "== peers to compare with: PyTorch, Keras, ONNX"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check '.[peers]' \
+	  || { echo "The peers could not be installed. Everything but the comparison with them runs without: make test PEERS="; exit 1; }
 	@touch $@
 
 $(VENV)/lab: $(VENV)/made
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[lab]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check '.[lab]'
 	@touch $@
 
 install: $(VENV)/made

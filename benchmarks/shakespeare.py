@@ -47,6 +47,7 @@ def arguments():
     p.add_argument("--clip", type=float, default=1.0, help="largest norm of a gradient")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--results", default=str(HERE / "results" / "shakespeare.json"), help="file for the result; - for none")
+    p.add_argument("--note", default="", help="what the reader of the result should know, such as other work on the machine")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p.parse_args()
 
@@ -75,8 +76,11 @@ def commit():
 
 def peak_mib():
     "Largest memory of this process so far."
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+    try:  # getrusage would count the parent's memory in a process that was just started
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return round(int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 2**10)
+    except (OSError, StopIteration):
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def counted(name, order, smoothing, n_v, train, valid, test):
@@ -113,24 +117,32 @@ def sample(model, start, length, temperature, rng):
     return model.vocabulary.text(out)
 
 
-class Timer:
-    "Counts the seconds of training over interruptions, and stops after some minutes."
+class Clock:
+    "Adds up the seconds, the peak memory and the commits of a run over interruptions, and stops it after some minutes."
 
-    def __init__(self, path, minutes, resume):
-        self.path, self.limit = path, None if minutes is None else 60 * minutes
-        self.before = json.loads(path.read_text())["seconds"] if resume and path.exists() else 0.0
-        self.start = self.mark = time.perf_counter()
-        self.stopped = False
+    def __init__(self, path, minutes, resume, commit):
+        before = json.loads(path.read_text()) if resume and path.exists() else {"seconds": 0.0, "memory_mib": 0, "commits": []}
+        self.path, self.before, self.limit = path, before, None if minutes is None else 60 * minutes
+        self.commits = before["commits"] + ([commit] if commit and commit not in before["commits"] else [])
+        self.start, self.stopped = time.perf_counter(), False
+        self.mark = self.start
 
     @property
     def seconds(self):
-        return self.before + time.perf_counter() - self.start
+        return self.before["seconds"] + time.perf_counter() - self.start
+
+    @property
+    def memory(self):
+        return max(self.before["memory_mib"], peak_mib())
+
+    def write(self):
+        self.mark = time.perf_counter()
+        self.path.write_text(json.dumps({"seconds": self.seconds, "memory_mib": self.memory, "commits": self.commits}))
 
     def __call__(self, run):
         now = time.perf_counter()
         if now - self.mark > 20:
-            self.mark = now
-            self.path.write_text(json.dumps({"seconds": self.seconds}))
+            self.write()
         if self.limit is not None and now - self.start > self.limit:
             run.stop = self.stopped = True
 
@@ -149,23 +161,24 @@ def main():
     checkpoint = folder / "shakespeare.checkpoint"
     model = LanguageModel(vocabulary, n_x=a.n_x, n_a=a.n_a, seed=a.seed)
     print(model, flush=True)
-    timer = Timer(folder / "shakespeare.seconds.json", a.minutes, a.resume)
+    clock = Clock(folder / "shakespeare.run.json", a.minutes, a.resume, version)
 
     def log(run):
         if run.step % 500 == 0:
             valid_bits = run.history["valid"][1][-1] / np.log(2) if "valid" in run.history else float("nan")
             train_bits = run.history["loss"][1][-1] / np.log(2)
-            print(f"step {run.step:6d}  {timer.seconds:6.0f} s  train {train_bits:.3f}  validation {valid_bits:.4f} bits", flush=True)
+            print(f"step {run.step:6d}  {clock.seconds:6.0f} s  train {train_bits:.3f}  validation {valid_bits:.4f} bits", flush=True)
 
     warm = min(200, a.steps // 10)
     optimizer = Adam(warmup(cosine(a.lr, a.steps - warm, a.lr / 100), warm))
     history = model.fit(train, valid=valid, steps=a.steps, batch_size=a.batch_size, T=a.T, clip=a.clip, log_every=50, evaluate_every=1000,
                         optimizer=optimizer, checkpoint=checkpoint, seconds=60,
-                        resume=a.resume, progress=not a.quiet, callbacks=[log, timer])
-    seconds, memory = timer.seconds, peak_mib()
+                        resume=a.resume, progress=not a.quiet, callbacks=[log, clock])
+    clock.write()
+    seconds, memory = clock.seconds, clock.memory
     model.save(folder / "shakespeare.safetensors")
     done = optimizer.t
-    if done < a.steps and not timer.stopped:
+    if done < a.steps and not clock.stopped:
         sys.exit(f"interrupted after {done} steps; --resume goes on")
     print(f"trained: {done} steps, {seconds:.0f} s, at most {memory} MiB; scoring the test part one character at a time", flush=True)
 
@@ -185,11 +198,11 @@ def main():
     print(*(f"\n--- temperature {s['temperature']}\n{s['text']}" for s in samples), sep="\n")
     if a.results != "-":
         beaten = {r["model"]: bool(network["bits"] < r["bits"]) for r in rows[:-1]}
-        settings = {k: v for k, v in vars(a).items() if k not in ("results", "resume", "quiet", "minutes")}
+        settings = {k: v for k, v in vars(a).items() if k not in ("results", "resume", "quiet", "minutes", "note")}
         result = {"what": "bits per character on held-out text of Shakespeare's complete works", "rows": rows, "network_beats": beaten,
                   "split": {"how": "each work 90 / 5 / 5, in order, at line ends", "works": len(corpus.works), "symbols": len(vocabulary),
                             "train": len(train), "valid": len(valid), "test": len(test)},
-                  "settings": settings, "steps_done": done, "seed": a.seed, "commit": version, "machine": machine(),
+                  "settings": settings, "steps_done": done, "seed": a.seed, "commits": clock.commits, "machine": machine(), "note": a.note,
                   "source": corpus.source, "citation": corpus.citation, "history": history.to_dict(), "samples": samples}
         path = Path(a.results)
         path.parent.mkdir(parents=True, exist_ok=True)

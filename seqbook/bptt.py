@@ -16,12 +16,13 @@ from .rnn import log_softmax, sigmoid
 # %% ../nbs/03_bptt.ipynb #1789d41e
 def _counted(Z, targets, mask, n_axes):
     "Check a loss's arguments; the mask as numbers, or None, and how many positions count."
-    xp = array_module(Z, targets, mask)
     check_array("Z", Z, dtype="float")
     check_array("targets", targets, Z.shape[:n_axes])
+    xp = array_module(Z, targets)
     if mask is None:
         return xp, None, max(int(np.prod(Z.shape[:n_axes])), 1)
-    weight = check_array("mask", mask, Z.shape[:n_axes]).astype(Z.dtype)
+    weight = check_array("mask", mask, Z.shape[:n_axes], bool).astype(Z.dtype)
+    array_module(Z, mask)
     return xp, weight, xp.maximum(weight.sum(), 1)
 
 # %% ../nbs/03_bptt.ipynb #fe38e2bc
@@ -31,7 +32,7 @@ def cross_entropy(
     mask=None,  # (...) truth values, False where a position does not count
 ):              # -> loss, pullback; pullback() -> dZ
     "Mean of -log softmax(Z)[target] over the positions that count, in nats. Equations 3.2 and 3.3."
-    xp, weight, count = _counted(Z, targets, mask, Z.ndim - 1)
+    xp, weight, count = _counted(Z, targets, mask, getattr(Z, "ndim", 1) - 1)
     check_array("targets", targets, dtype="int")
     if weight is not None:
         targets = xp.where(mask, targets, 0)
@@ -56,7 +57,9 @@ def binary_cross_entropy(
     mask=None,  # (...) truth values, False where a position does not count
 ):              # -> loss, pullback; pullback() -> dZ
     "Mean of -y log s(Z) - (1 - y) log(1 - s(Z)) over the positions that count, in nats. Equations 3.1 and 3.3."
-    xp, weight, count = _counted(Z, targets, mask, Z.ndim)
+    xp, weight, count = _counted(Z, targets, mask, getattr(Z, "ndim", 0))
+    if xp is np and targets.size and not 0 <= targets.min() <= targets.max() <= 1:
+        raise ValueError(f"targets: expected 0, 1 or a probability between, got {targets.min()} to {targets.max()}")
     y = targets.astype(Z.dtype)
     nats = xp.logaddexp(Z.dtype.type(0), Z) - y * Z
     if weight is not None:
@@ -135,6 +138,10 @@ def gradcheck(
     seed=0,        # chooses the random entries
 ) -> GradReport:
     "Compare gradients with central differences, entry by entry. Equation 3.7."
+    if not eps > 0:
+        raise ValueError(f"eps: expected a number above 0, got {eps!r}")
+    if samples is not None and (not isinstance(samples, (int, np.integer)) or samples < 1):
+        raise ValueError(f"samples: expected a whole number of at least 1, or None for all, got {samples!r}")
     points, exact = leaves(tree), leaves(like(tree, leaves(grads), "grads"))
     for name, a in points.items():
         check_array(name or "tree", a, dtype=np.float64)
@@ -143,7 +150,9 @@ def gradcheck(
         entries = np.arange(a.size) if samples is None else rng.permutation(a.size)[:samples]
         if len(entries):
             rows.append((name, entries, _central_differences(loss, tree, name, entries, eps), exact[name].ravel()[entries]))
-    overall = max((abs(np.r_[approximate, e]).max() for *_, approximate, e in rows), default=0)
+    if not rows:
+        raise ValueError("tree: expected at least one array with an entry to check, got none")
+    overall = max((abs(np.r_[approximate, e]).max() for *_, approximate, e in rows))
     return GradReport(tuple(_grad_row(points[name].shape, overall, name, *row) for name, *row in rows))
 
 
@@ -177,6 +186,8 @@ def check_unit(
     wY = rng.normal(size=Y.shape) if dY else None
     wend = tree_map(lambda s: rng.normal(size=s.shape), end) if dstate else None
     if isinstance(dstate, str):
+        if dstate not in end._fields:
+            raise ValueError(f"dstate: expected True, False or one of {', '.join(end._fields)}, got {dstate!r}")
         wend = end._replace(**{f: getattr(wend, f) if f == dstate else None for f in end._fields})
 
     def loss(tree):

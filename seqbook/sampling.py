@@ -268,21 +268,24 @@ def _write(
     choose,   # function (logits, streams) -> host ids
 ):            # -> iterator of (streams, ids): which streams went on, and with what
     "The loop: all streams side by side, each reading its prompt first (eq. 6.6)."
+    if not prompts:
+        return
     T = np.array([len(p) for p in prompts])
     rows, state = np.arange(len(prompts)), None                  # the streams in the batch
     ids = np.array([p[0] for p in prompts])
-    for t in count(1) if len(rows) else ():
+    for t in count(1):
         logits, state = step(ids, state)
         free = T[rows] <= t                                      # those that have read their prompts
         if free.all():
             ids = choose(logits, rows)
-        else:
-            ids = np.array([end if f else prompts[r][t] for f, r in zip(free, rows)])
+        else:                                                    # the others go on reading
+            ids = np.array([0 if f else prompts[r][t] for f, r in zip(free, rows)])
             if free.any():
                 ids[free] = choose(reorder(logits, np.flatnonzero(free)), rows[free])
         if free.any():
             yield rows[free], ids[free]
-        over = free & ((ids == end) | (t - T[rows] + 1 == (length or -1)))
+        written = t - T[rows] + 1
+        over = free & ((ids == end) | (length is not None) & (written == length))
         if over.all():
             return
         if over.any():

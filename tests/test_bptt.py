@@ -47,6 +47,8 @@ def test_masked_positions_may_hold_anything(rng):
     (lambda Z, y: (Z, y * 1.0), TypeError, "targets: expected an integer, got float64"),
     (lambda Z, y: (Z, y, MASK[:1]), ValueError, r"mask: expected shape \(2, 3\), got \(1, 3\)"),
     (lambda Z, y: (Z.astype(int), y), TypeError, "Z: expected float32 or float64, got int64"),
+    (lambda Z, y: (Z.tolist(), y), TypeError, "Z: expected a NumPy or CuPy array, got list"),
+    (lambda Z, y: (Z, y, np.array([[5, 7, 0], [1, 2, 3]])), TypeError, "mask: expected bool, got int64"),
 ])
 def test_losses_name_bad_input(make, error, message, rng):
     with pytest.raises(error, match=message):
@@ -66,6 +68,11 @@ def test_embedding_and_dense(rng, repeat):
     w = rng.normal(size=Z.shape)
     dA, grads = back(w)
     gradcheck(lambda t: (w * dense(t["q"], t["A"])[0]).sum(), {"q": q, "A": X}, {"q": grads, "A": dA}).check(1e-8)
+
+
+def test_binary_targets_are_probabilities():
+    with pytest.raises(ValueError, match="targets: expected 0, 1 or a probability between, got -2 to 7"):
+        binary_cross_entropy(np.zeros(2), np.array([7, -2]))
 
 
 def test_embedding_of_nothing_and_of_strangers(rng):
@@ -129,6 +136,18 @@ class TestGradcheck:
         with pytest.raises(ValueError, match=r"grads.x: expected shape \(3,\), got \(2,\)"):
             gradcheck(self.square, {"x": np.ones(3)}, {"x": np.ones(2)})
 
+    @pytest.mark.parametrize("options, message", [
+        ({"samples": -1}, "samples: expected a whole number of at least 1"), ({"samples": 0}, "samples: .* got 0"),
+        ({"eps": 0}, "eps: expected a number above 0, got 0"), ({"eps": -1}, "eps: .* got -1"),
+    ])
+    def test_refuses_to_check_nothing(self, options, message, rng):
+        with pytest.raises(ValueError, match=message):
+            gradcheck(self.square, {"x": np.ones(3)}, {"x": 2 * np.ones(3)}, **options)
+        with pytest.raises(ValueError, match="tree: expected at least one array"):
+            gradcheck(lambda t: 0.0, {}, {})
+        with pytest.raises(ValueError, match="dstate: expected True, False or one of a, got 'c'"):
+            check_unit(rnn, rnn_init(rng, 2, 3, np.float64), np.zeros((4, 2, 2)), dY=False, dstate="c")
+
     def test_samples(self, rng):
         x = rng.normal(size=100)
         assert gradcheck(self.square, {"x": x}, {"x": 2 * x}, samples=7).check().rows[0].entries == 7
@@ -174,7 +193,11 @@ def test_one_seed_one_model():
     (lambda: RNN(3, 2.5), "n_a: .* got 2.5"),
     (lambda: RNN(3, 4, "gelu"), "activation: expected one of tanh, relu, got 'gelu'"),
     (lambda: Dense(True, 4), "n_a: .* got True"),
+    (lambda: RNN(3, 4, seed=-1), "rng: expected a numpy.random.Generator or a seed.* got -1"),
+    (lambda: Embedding(3, 4, seed="x"), "rng: .* got 'x'"),
+    (lambda: RNN(3, 4, dtype=int), "dtype: expected float32 or float64, got int64"),
+    (lambda: Dense(3, 4, dtype=np.float16), "dtype: .* got float16"),
 ])
-def test_layers_name_bad_sizes(make, message):
-    with pytest.raises(ValueError, match=message):
+def test_layers_name_bad_arguments(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
         make()

@@ -495,7 +495,7 @@ def test_lists_become_arrays_of_the_default():
         assert isinstance(one_hot([0], 2), np.ndarray) and isinstance(pad([[1]])[0], np.ndarray)
 
 
-@pytest.mark.skipif(gpu_missing() is not None, reason="no GPU")
+@pytest.mark.gpu
 def test_lists_become_cupy_arrays_under_use():
     with use("cupy") as cp:
         assert isinstance(one_hot([0], 2), cp.ndarray) and isinstance(pad([[1]])[0], cp.ndarray) and isinstance(mask([1], 2), cp.ndarray)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from seqbook import optim
-from seqbook.backend import DeviceArray, asnumpy, device, gpu_missing, leaves, to, tree_map
+from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map
 from seqbook.optim import (SGD, Adagrad, Adam, AdamW, RMSprop, check_finite, clip_norm, clip_scale, clip_value, constant, cosine,
                            exponential, global_norm, one_cycle, optimizer_from, schedule_from, step_decay, warmup)
 
@@ -328,7 +328,7 @@ def test_mixing_host_and_device_is_refused():
         global_norm({"W": np.ones(3), "b": device.asarray(np.ones(3))})
 
 
-@pytest.mark.skipif(gpu_missing() is not None, reason=str(gpu_missing()))
+@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("rule, options", [(r, o) for r, o, _, _ in RULES], ids=NAMES)
 def test_cupy_follows_numpy(rule, options, dtype):

@@ -5,6 +5,8 @@ from units import UNITS, case
 
 from seqbook.backend import leaves
 from seqbook.bptt import binary_cross_entropy, cross_entropy
+from seqbook.gru import GRUState, gru, gru_from_pytorch, gru_init, gru_step, gru_to_pytorch
+from seqbook.lstm import lstm, lstm_from_pytorch, lstm_to_pytorch
 from seqbook.rnn import dense, dense_init, embedding, embedding_init, rnn
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'seqbook[peers]'")
@@ -34,6 +36,64 @@ def agree(ours, theirs, tol):
         assert a.shape == b.shape and abs(a - b).max(initial=0) <= tol * max(abs(b).max(initial=0), 1), name
 
 
+def unrolled(layer, X, state, lengths):
+    "PyTorch's layer over a batch, packed where the examples end at different times: outputs and final state, both time-major."
+    if lengths is None:
+        return layer(X, state)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(X, torch.tensor(lengths), enforce_sorted=False)
+    Y, end = layer(packed, state)
+    return torch.nn.utils.rnn.pad_packed_sequence(Y, total_length=len(X))[0], end
+
+
+def torch_gru(p):
+    "PyTorch's layer with our weights, and the names of its arrays."
+    theirs = gru_to_pytorch(p)
+    layer = torch.nn.GRU(p.Wax.shape[1], p.Waa.shape[1], dtype=torch.from_numpy(p.Wax).dtype)
+    layer.load_state_dict({f"{k}_l0": torch.from_numpy(w) for k, w in theirs.items()})
+    return layer, list(theirs)
+
+
+@pytest.mark.parametrize("arriving", [("Y", "state"), ("Y",), ("state",)], ids="+".join)
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gru(dtype, lengths, arriving, rng):
+    dtype, tol = DTYPES[dtype]
+    unit = next(u for u in UNITS if u.name == "gru-after")
+    p, X, state = case(unit, dtype=dtype)
+    Y, end, pullback = gru(p, X, state, LENGTHS[lengths], reset="after")
+    dY, da = (rng.normal(size=a.shape).astype(dtype) for a in (Y, end.a))
+    dX, grads, dstate0 = pullback(dY if "Y" in arriving else None, GRUState(da) if "state" in arriving else None)
+
+    (layer, names), tX, ta = torch_gru(p), tensor(X), tensor(state.a[None])
+    tY, tend = unrolled(layer, tX, ta, LENGTHS[lengths])
+    ((tY * torch.from_numpy(dY)).sum() * ("Y" in arriving) + (tend[0] * torch.from_numpy(da)).sum() * ("state" in arriving)).backward()
+    theirs = {k: getattr(layer, f"{k}_l0").grad for k in names}
+    ours = gru_to_pytorch(grads)  # the conversion permutes and changes signs, so gradients convert as weights do
+    ours["bias_hh"][:10] = ours["bias_ih"][:10]  # both biases of a gate have the same derivative
+    agree({"Y": Y, "end": end.a, "dX": dX, "dstate0": dstate0.a, **ours},
+          {"Y": tY, "end": tend[0], "dX": tX.grad, "dstate0": ta.grad[0], **theirs}, tol)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gru_from_pytorch(dtype, bias, rng):
+    dtype, tol = DTYPES[dtype]
+    X = rng.normal(size=(6, 4, 3)).astype(dtype)
+    layer = torch.nn.GRU(3, 5, bias=bias, dtype=torch.from_numpy(X).dtype)
+    p = gru_from_pytorch(**{k.removesuffix("_l0"): w.detach().numpy() for k, w in layer.named_parameters()})
+    Y, end, _ = gru(p, X, reset="after")
+    tY, tend = layer(torch.from_numpy(X))
+    agree({"Y": Y, "end": end.a}, {"Y": tY, "end": tend[0]}, tol)
+
+
+def test_gru_cell(rng):
+    p = gru_init(0, 3, 5, np.float64, reset="after")._replace(ba=rng.normal(size=15), bac=rng.normal(size=5))
+    x, a = rng.normal(size=(4, 3)), rng.normal(size=(4, 5))
+    cell = torch.nn.GRUCell(3, 5, dtype=torch.float64)
+    cell.load_state_dict({k: torch.from_numpy(w) for k, w in gru_to_pytorch(p).items()})
+    agree({"a": gru_step(p, x, GRUState(a), reset="after")[0].a}, {"a": cell(torch.from_numpy(x), torch.from_numpy(a))}, 1e-14)
+
+
 @pytest.mark.parametrize("arriving", [("Y", "state"), ("Y",), ("state",)], ids="+".join)
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -46,17 +106,58 @@ def test_rnn(activation, dtype, lengths, arriving, rng):
     dX, grads, dstate0 = pullback(dY if "Y" in arriving else None, type(end)(da) if "state" in arriving else None)
 
     layer, tX, ta = torch_rnn(p, activation), tensor(X), tensor(state.a[None])
-    if LENGTHS[lengths] is None:
-        tY, tend = layer(tX, ta)
-    else:
-        packed = torch.nn.utils.rnn.pack_padded_sequence(tX, torch.tensor(LENGTHS[lengths]), enforce_sorted=False)
-        tY, tend = layer(packed, ta)
-        tY, _ = torch.nn.utils.rnn.pad_packed_sequence(tY)
+    tY, tend = unrolled(layer, tX, ta, LENGTHS[lengths])
     loss = (tY * torch.from_numpy(dY)).sum() * ("Y" in arriving) + (tend[0] * torch.from_numpy(da)).sum() * ("state" in arriving)
     loss.backward()
     weights = {"Wax": layer.weight_ih_l0.grad, "Waa": layer.weight_hh_l0.grad, "ba": layer.bias_ih_l0.grad}
     agree({"Y": Y, "end": end.a, "dX": dX, "dstate0": dstate0.a, **leaves(grads)},
           {"Y": tY, "end": tend[0], "dX": tX.grad, "dstate0": ta.grad[0], **weights}, tol)
+
+
+@pytest.mark.parametrize("arriving", [("Y", "state"), ("Y",), ("state",)], ids="+".join)
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("unit", ["lstm", "lstm-coupled"])
+def test_lstm(unit, dtype, lengths, arriving, rng):
+    dtype, tol = DTYPES[dtype]
+    p, X, state = case(next(u for u in UNITS if u.name == unit), dtype=dtype)
+    Y, end, pullback = lstm(p, X, state, LENGTHS[lengths])
+    dY, da, dc = (rng.normal(size=a.shape).astype(dtype) for a in (Y, *end))
+    dX, grads, dstate0 = pullback(dY if "Y" in arriving else None, type(end)(da, dc) if "state" in arriving else None)
+
+    layer = torch.nn.LSTM(X.shape[2], Y.shape[2], dtype=torch.from_numpy(X).dtype)
+    layer.load_state_dict({f"{name}_l0": torch.from_numpy(w) for name, w in lstm_to_pytorch(p).items()})
+    tX, ta, tc = tensor(X), tensor(state.a[None]), tensor(state.c[None])
+    if LENGTHS[lengths] is None:
+        tY, tend = layer(tX, (ta, tc))
+    else:
+        packed = torch.nn.utils.rnn.pack_padded_sequence(tX, torch.tensor(LENGTHS[lengths]), enforce_sorted=False)
+        tY, tend = layer(packed, (ta, tc))
+        tY, _ = torch.nn.utils.rnn.pad_packed_sequence(tY)
+    loss = (tY * torch.from_numpy(dY)).sum() * ("Y" in arriving)
+    loss = loss + sum((s[0] * torch.from_numpy(d)).sum() for s, d in zip(tend, (da, dc), strict=True)) * ("state" in arriving)
+    loss.backward()
+    weights = {"Wax": layer.weight_ih_l0.grad, "Waa": layer.weight_hh_l0.grad, "ba": layer.bias_ih_l0.grad}
+    if unit == "lstm-coupled":  # PyTorch's input gate is our forget gate with the other sign
+        weights = {name: w[5:] - torch.cat([w[:5], 0 * w[10:]]) for name, w in weights.items()}
+    agree({"Y": Y, "end a": end.a, "end c": end.c, "dX": dX, "da0": dstate0.a, "dc0": dstate0.c, **leaves(grads)},
+          {"Y": tY, "end a": tend[0][0], "end c": tend[1][0], "dX": tX.grad, "da0": ta.grad[0], "dc0": tc.grad[0], **weights}, tol)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_lstm_weights_from_pytorch(bias, rng):
+    "PyTorch's own weights, both biases at work; a cell's have no suffix."
+    torch.manual_seed(0)
+    layer = torch.nn.LSTM(3, 5, bias=bias, num_layers=2, dtype=torch.float64)
+    X = rng.normal(size=(6, 4, 3))
+    Y = X
+    for suffix in ("_l0", "_l1"):
+        weights = {name.removesuffix(suffix): w.numpy() for name, w in layer.state_dict().items() if name.endswith(suffix)}
+        Y, _, _ = lstm(lstm_from_pytorch(**weights), Y)
+    agree({"Y": Y}, {"Y": layer(torch.from_numpy(X))[0]}, 1e-12)
+    cell = torch.nn.LSTMCell(3, 5, bias=bias, dtype=torch.float64)
+    p = lstm_from_pytorch(**{name: w.numpy() for name, w in cell.state_dict().items()})
+    agree({"a": lstm(p, X[:1])[0][0]}, {"a": cell(torch.from_numpy(X[0]))[0]}, 1e-12)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -144,6 +144,9 @@ BAD = {
     "X of another dtype": (lambda p, X, s: ((p, X.astype(np.float32)), {}), TypeError, "X: expected float64, got float32"),
     "state of another batch": (
         lambda p, X, s: ((p, X, type(s)(*(a[:2] for a in s))), {}), ValueError, r"state.a: expected shape \(4, 5\), got \(2, 5\)"),
+    "state is a bare array": (lambda p, X, s: ((p, X, s[0]), {}), TypeError, r"state: expected \w+State\(a.*\), got ndarray; write"),
+    "bias of another shape": (lambda p, X, s: ((p._replace(ba=p.ba[:1]), X), {}), ValueError, r"p.ba: expected shape \(\d+,\), got \(1,\)"),
+    "weights of another dtype": (lambda p, X, s: ((p._replace(Waa=p.Waa.astype(np.float32)), X), {}), TypeError, "p.Waa: expected float64"),
     "too few lengths": (lambda p, X, s: ((p, X), {"lengths": [1, 2]}), ValueError, "lengths"),
     "lengths beyond T": (lambda p, X, s: ((p, X), {"lengths": [1, 2, 7, 1]}), ValueError, "lengths"),
     "negative lengths": (lambda p, X, s: ((p, X), {"lengths": [1, 2, -1, 1]}), ValueError, "lengths"),
@@ -162,6 +165,26 @@ def test_bad_input_is_named(unit, form, bad):
         unit.forms[form](*args, **options)
 
 
+BAD_STEPS = {
+    "x of another batch": (lambda p, x, s: (p, x[:2], s), ValueError, r"state.a: expected shape \(2, 5\), got \(4, 5\)"),
+    "x of other features": (lambda p, x, s: (p, x[:, :2], s), ValueError, r"x: expected shape \(B, 3\), got \(4, 2\)"),
+    "x without a batch": (lambda p, x, s: (p, x[0], s), ValueError, r"x: expected shape \(B, 3\), got \(3,\)"),
+    "x of another dtype": (lambda p, x, s: (p, x.astype(np.float32), s), TypeError, "x: expected float64, got float32"),
+    "x is a list": (lambda p, x, s: (p, x.tolist(), s), TypeError, "x: expected a NumPy or CuPy array, got list"),
+    "no state": (lambda p, x, s: (p, x, None), TypeError, r"state: expected \w+State\(a.*\), got NoneType"),
+    "state is a bare array": (lambda p, x, s: (p, x, s[0]), TypeError, r"state: expected \w+State\(a.*\), got ndarray"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_STEPS)
+@pytest.mark.parametrize("unit", UNITS, ids=label)
+def test_bad_steps_are_named(unit, bad):
+    make, error, message = BAD_STEPS[bad]
+    p, X, state = case(unit)
+    with pytest.raises(error, match=message):
+        unit.step(*make(p, X[0], state))
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=label)
 @pytest.mark.parametrize("form", ["plain", "table"])
 def test_bad_derivatives_are_named(unit, form):
@@ -173,6 +196,8 @@ def test_bad_derivatives_are_named(unit, form):
         pullback(np.ones(Y.shape, np.float32))
     with pytest.raises(ValueError, match=r"dstate.a: expected shape \(4, 5\)"):
         pullback(None, type(end)(*(s[:1] for s in end)))
+    with pytest.raises(TypeError, match=r"dstate: expected \w+State\(a.*\), got ndarray"):
+        pullback(None, end[0])
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=label)
