@@ -4,11 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SITE   := docs/_build/html
 PORT   ?= 8000
-NOTEBOOKS := $(shell find nbs -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*')
 SHELL  := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help book test install data site serve lab export execute shakespeare hooks clean
+.PHONY: help book test install data site serve lab export execute shakespeare hooks clean always
 
 help:
 	@echo "make book         install, fetch the data, run every chapter, build the site in $(SITE)"
@@ -21,26 +20,39 @@ help:
 	@echo "make hooks        git hooks: notebooks cleaned and exports in sync at each commit"
 	@echo "make clean        remove the environment and everything built"
 
-# ---- the environment: made once, remade when settings.ini or setup.py change
-$(VENV)/made: settings.ini setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-	  || { echo "seqbook needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
-	  || { echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "== environment: $(VENV) ($$($(PYTHON) -V))"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]' \
-	  || { echo "The packages could not be installed: check the network and pip's settings (pip config list), then run make again."; exit 1; }
-	@touch $@
+# ---- the environment: brought up to date when settings.ini or setup.py change, made anew when it is broken or PYTHON names
+# another version. Of two makes at once, the second waits for the first (the lock is on this file) and finds the work done.
+NAMED    = $(filter-out file default undefined,$(origin PYTHON))
+SAME     = { test -z "$(NAMED)" || test "$$($(BIN)/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)"; }
+FINISHED = { test -e $@ && ! test settings.ini -nt $@ && ! test setup.py -nt $@ && $(BIN)/python -c '' 2>/dev/null && $(SAME); }
+USABLE   = { $(BIN)/python -m pip --version >/dev/null 2>&1 && $(SAME); }
+
+$(VENV)/made: always
+	@$(FINISHED) && exit 0; \
+	command -v "$(firstword $(PYTHON))" >/dev/null \
+	  || { echo "There is no '$(PYTHON)' here. Name a Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }; \
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	  || { echo "seqbook needs Python 3.11, 3.12 or 3.13, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1 | head -n 1). Name another: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }; \
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv"; exit 1; }; \
+	exec 9<Makefile; $(PYTHON) -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' || exit 1; \
+	$(FINISHED) && exit 0; \
+	$(USABLE) || $(PYTHON) -m venv --clear $(VENV) || exit 1; \
+	echo "== environment: $(VENV) ($$($(BIN)/python -V))"; \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]' \
+	  || { echo "The packages could not be installed: check the network and pip's settings (pip config list), then run make again."; exit 1; }; \
+	touch $@
+
+always:
 
 $(VENV)/peers: $(VENV)/made
 	@echo "== peers to compare with: PyTorch, Keras, ONNX"
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check '.[peers]' \
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[peers]' \
 	  || { echo "The peers could not be installed. Everything but the comparison with them runs without: make test PEERS="; exit 1; }
 	@touch $@
 
 $(VENV)/lab: $(VENV)/made
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check '.[lab]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[lab]'
 	@touch $@
 
 install: $(VENV)/made
@@ -59,6 +71,8 @@ site: $(VENV)/made
 
 serve:
 	@test -f $(SITE)/index.html || { echo "There is no book yet: run make book first."; exit 1; }
+	@$(BIN)/python -c 'import socket, sys; socket.create_server(("127.0.0.1", int(sys.argv[1]) or -1)).close()' '$(PORT)' 2>/dev/null \
+	  || { echo "Port '$(PORT)' cannot be had: it is taken, or not ours to take, or no port. Name another: make serve PORT=8080"; exit 1; }
 	@echo "http://localhost:$(PORT)  (Ctrl-C ends it; make serve PORT=8080 for another port)"
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
 
@@ -77,7 +91,7 @@ test: $(VENV)/made $(PEERS) data
 	@echo "== site"
 	@$(MAKE) --no-print-directory site
 	@echo "== tests"
-	@SEQBOOK_REQUIRE_SITE=1 $(BIN)/python -m pytest -q -rs tests
+	@SEQBOOK_REQUIRE_SITE=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n auto tests
 
 # ---- for those who write
 export: $(VENV)/made

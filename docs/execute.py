@@ -7,18 +7,21 @@
     python docs/execute.py --jobs 1            one after the other, each with all processors
 
 Two run side by side where there are two processors, each with its share of them: BLAS threads that outnumber the
-processors wait for each other, and a chapter then takes ten times as long. The first cell that fails stops the run. A cell
-tagged `raises-exception` may fail; one with `#| eval: false` is not run.
+processors wait for each other, and a chapter then takes ten times as long. The first cell that fails stops the run, and so
+does Ctrl-C; no kernel is left behind. A cell tagged `raises-exception` may fail; one with `#| eval: false` is not run.
 """
 import argparse
+import asyncio
 import hashlib
 import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -30,8 +33,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 from directives import says_no, split  # noqa: E402
+
+from seqbook.data import CATALOGUE, cache_dir  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -56,6 +61,9 @@ def main(argv=None):
     except NotebookFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: the notebooks that ran to their end are kept", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -85,6 +93,7 @@ def execute(
                     write_back(root, chosen[name], out / f"{name}.ipynb")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            Runner.stop()
             raise
     ran = sum(seconds is not None for seconds in done.values())
     print(f"{len(done)} notebooks: {ran} run, {len(done) - ran} up to date, {perf_counter() - start:.1f} s")
@@ -155,7 +164,11 @@ def refresh(
     jobs=1,   # notebooks that share the processors
 ):            # -> seconds it ran, None if it was up to date
     "Run one notebook unless the copy's outputs are still those of this code; the text is always brought over."
-    nb = nbformat.read(path, as_version=4)
+    try:
+        nb = nbformat.read(path, as_version=4)
+    except Exception as error:  # whatever nbformat comes up with for a file of another kind
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise NotebookFailed(f"{path.relative_to(root).as_posix()}: expected a notebook: {said[:100]}") from None
     print_of_this = fingerprint(root, nb)
     seconds = None
     if not force and copy.exists() and read(stamp(copy)) == print_of_this:
@@ -185,8 +198,9 @@ def run(
     env |= {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), env.get("PYTHONPATH")]))
     with tqdm(total=len(code_cells(nb)), desc=label, unit="cell", leave=False, disable=None) as bar:
-        runner = Runner(nb, bar, timeout=timeout, record_timing=False,
+        runner = Runner(nb, bar, timeout=timeout, record_timing=False, coalesce_streams=True,
                         resources={"metadata": {"path": str(path.parent)}})
+        Runner.at_work.add(runner)
         try:
             runner.execute(env=env)
         except CellExecutionError as error:
@@ -196,15 +210,26 @@ def run(
             raise NotebookFailed(f"{runner.where(path.relative_to(root))}: took over {timeout} s") from None
         except (DeadKernelError, AssertionError):  # nbclient asserts that a kernel it has just lost is there
             raise NotebookFailed(f"{runner.where(path.relative_to(root))}: the kernel died or was interrupted") from None
+        finally:
+            Runner.at_work.discard(runner)
     return perf_counter() - start
 
 
 class Runner(NotebookClient):
     "Runs cell after cell in a kernel started with this interpreter, skips `#| eval: false`, shows where it is."
+    at_work = set()
 
     def __init__(self, nb, bar, **options):
         super().__init__(nb, **options)
-        self.bar, self.position = bar, 0
+        self.bar, self.position, self.stopped = bar, 0, False
+
+    @classmethod
+    def stop(cls):
+        "Kill the kernels at work: whoever waits for one learns that it died."
+        for runner in list(cls.at_work):
+            runner.stopped = True
+            with suppress(AttributeError, AssertionError, OSError, RuntimeError):  # it has no kernel yet, or none any more
+                asyncio.run(runner.km.signal_kernel(getattr(signal, "SIGKILL", signal.SIGTERM)))
 
     def create_kernel_manager(self):
         "No installed kernel is looked up: the notebook runs with the packages that run this script."
@@ -217,6 +242,8 @@ class Runner(NotebookClient):
     async def async_execute_cell(self, cell, cell_index, **options):
         "One cell."
         self.position = cell_index
+        if self.stopped:
+            raise DeadKernelError("stopped")
         if cell.cell_type != "code":
             return cell
         cell.outputs, cell.execution_count = [], None
@@ -250,7 +277,9 @@ def fingerprint(
     for path in [*sorted((root / "seqbook").rglob("*.py")), root / "nbs" / "book.mplstyle", *recorded]:
         if path.exists():
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    digest.update(" ".join([platform.python_version(), version("numpy"), version("matplotlib")]).encode())
+    data = [archive.folder for archive in CATALOGUE.values()  # without them, the embedded text stands in
+            if any(os.path.exists(cache_dir() / name) for name in (archive.folder, archive.filename))]
+    digest.update(" ".join([platform.python_version(), version("numpy"), version("matplotlib"), *data]).encode())
     return digest.hexdigest()
 
 
@@ -298,4 +327,5 @@ def write(path, text):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `make` sends it when it is killed; it means the same as Ctrl-C
     sys.exit(main())

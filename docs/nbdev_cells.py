@@ -1,8 +1,9 @@
 """Sphinx extension: reads nbdev notebooks as the book's pages.
 
 A notebook is changed only in memory, between the file and MyST-NB (`page`): directives such as `#| hide`, `#| export`
-and `#| fig-cap` are taken off the cells and obeyed, chapters get their numbers, and the front page gets the table of
-contents (`contents`). Two small corrections follow on the parsed page (`tidy`): captions belong to pictures, equations to MathJax alone.
+and `#| fig-cap` are taken off the cells and obeyed, a text that stands in for another is noted (`stand_in`), chapters get
+their numbers, and the front page gets the table of contents (`contents`). Two small corrections follow on the parsed page
+(`tidy`): captions belong to pictures, equations to MathJax alone.
 """
 import json
 import posixpath
@@ -22,6 +23,7 @@ PICTURES = ("image/png", "image/svg+xml", "image/jpeg", "image/gif")
 CHAPTER = re.compile(r"(\d+)_[^/]+$")
 OUTSIDE = re.compile(r"(\]\()((?:\.\./)+)([^)\s#/]+)(?=[)#])")
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()\s#:]+)\.ipynb(?:#[^()\s]*)?\)")
+STAND_IN = re.compile(r"^\S+:\d+: EmbeddedTextWarning: (.+)\n(?:[ \t]+.*\n?)?", re.MULTILINE)
 NUMBERED = re.compile(r"\s*\\begin\{(align|alignat|gather|equation|multline|flalign|eqnarray)\*?\}")
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,9 @@ def page(
     cells = []
     for i, cell in enumerate(nb.cells, 1):
         if cell.cell_type == "code":
+            said = stand_in(cell)
             cells += code_cell(cell, default, lambda text, i=i: warn(f"cell {i}: {text}"))
+            cells += [nbformat.v4.new_markdown_cell(f"> [!NOTE]\n> {text[0].upper()}{text[1:]}.") for text in said]
         elif cell.source.strip():
             cells.append(cell)
     nb.cells = cells
@@ -93,6 +97,19 @@ def code_cell(
         return [cell]
     mark = f"```{{exported}} {qualified(module)}\n{' '.join(names(cell.source))}\n```"
     return [nbformat.v4.new_markdown_cell(mark), cell]
+
+
+def stand_in(
+    cell,  # a code cell; its outputs are changed
+):         # -> list of what they warned of
+    "Warnings that the embedded text stands in for another go from the error output to the page; anything else stays there."
+    said = []
+    for output in cell.get("outputs", []):
+        if output.output_type == "stream" and output.name == "stderr":
+            said += STAND_IN.findall(output.text)
+            output.text = STAND_IN.sub("", output.text)
+    cell.outputs = [output for output in cell.get("outputs", []) if output.get("text") != ""]
+    return said
 
 
 def picture(

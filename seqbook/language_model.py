@@ -18,10 +18,10 @@ import numpy as np
 from .backend import array_module, asnumpy, check_array, leaves, like, to
 from .bptt import cross_entropy
 from .data import Corpus, Splits
-from .notation import Vocabulary, mask, pad, tokenize
-from .optim import Adam
+from .notation import Vocabulary, _integers, mask, pad, tokenize
+from .optim import Adam, _number, _whole
 from .rnn import RNN, Dense, Embedding, log_softmax
-from .training import History, Shuffled, Stream, load_tree, save_tree, train
+from .training import History, Shuffled, Stream, _needs, load_tree, save_tree, train
 
 # %% ../nbs/05_language_model.ipynb #7953f3ff
 def bits_per_symbol(
@@ -140,14 +140,27 @@ def look_up(
     return np.where(seen, i, -1), np.where(seen, grams.p[i], backed)
 
 # %% ../nbs/05_language_model.ipynb #80d52226
-def _symbols(ids, n_v):
+def _enough(name, data, least):
+    "The data, id array or list of sentences, if they are so many."
+    if len(data) < least:
+        kind = "sentence" if isinstance(data, list) else "symbol"
+        raise ValueError(f"{name}: expected at least {least} {kind}{'s' * (least > 1)}, got {len(data)}")
+    return data
+
+
+def _symbols(ids, n_v, name="ids", least=0):
     "Ids of one text as int64 on the host, within the vocabulary."
-    ids = asnumpy(check_array("ids", ids, ("N",), "int")).astype(np.int64)
+    ids = _enough(name, asnumpy(check_array(name, ids, ("N",), "int")).astype(np.int64), least)
     if ids.size and not 0 <= ids.min() <= ids.max() < n_v:
-        raise ValueError(f"ids: expected symbols 0 to {n_v - 1}, got {ids.min()} to {ids.max()}")
+        raise ValueError(f"{name}: expected symbols 0 to {n_v - 1}, got {ids.min()} to {ids.max()}")
     return ids
 
 # %% ../nbs/05_language_model.ipynb #e49638fa
+def _discount(x):
+    "A number between 0 and 1, or None."
+    return None if x is None else _number(0, 1, "()")("discount", x)
+
+
 class NGram:
     "A counted language model of any order: 0 uniform, 1 unigram, 5 with four symbols of history."
 
@@ -158,23 +171,26 @@ class NGram:
         discount=None,        # taken from every count, in (0, 1); None: estimated for each length
         smoothing="backoff",  # "backoff", "interpolated" or "kneser-ney"
     ):
-        if not isinstance(order, (int, np.integer)) or order < 0:
-            raise ValueError(f"order: expected a whole number of at least 0, got {order!r}")
-        if discount is not None and not 0 < discount < 1:
-            raise ValueError(f"discount: expected a number between 0 and 1, got {discount!r}")
         if smoothing not in SMOOTHINGS:
             raise ValueError(f"smoothing: expected one of {', '.join(SMOOTHINGS)}, got {smoothing!r}")
-        self.order, self.n_v, self.discount, self.smoothing, self.tables = order, n_v, discount, smoothing, []
+        self.order, self.n_v, self.smoothing, self.tables = _whole("order", order, 0), _whole("n_v", n_v), smoothing, []
+        self.discount = _discount(discount)
+
+    def _counted(self):
+        "The tables; a RuntimeError before `fit`."
+        if self.order and not self.tables:
+            raise RuntimeError("NGram: nothing has been counted yet; call fit(ids) first")
+        return self.tables
 
     def fit(self, ids):
         "Count a text, ids (N,), and smooth. -> the model"
-        self.tables = count_grams(_symbols(ids, self.n_v), self.order, self.n_v)
+        self.tables = count_grams(_symbols(ids, self.n_v, least=1), self.order, self.n_v)
         return self.smooth(self.discount)
 
     def smooth(self, discount=None):
         "Set the probabilities again, with another discount; the counts stay. -> the model"
-        self.discount, p, n = discount, np.array([1 / self.n_v]), 1
-        for k, grams in enumerate(self.tables):
+        self.discount, p, n = _discount(discount), np.array([1 / self.n_v]), 1
+        for k, grams in enumerate(self._counted()):
             c = grams.counts
             if self.smoothing == "kneser-ney" and k + 1 < len(self.tables):
                 c = np.maximum(np.bincount(self.tables[k + 1].suffix, minlength=len(c)), 1)
@@ -186,16 +202,16 @@ class NGram:
         "ln P of every symbol of a text, given those before it: (N,) -> (N,)"
         ids = _symbols(ids, self.n_v)
         history, p = np.zeros(len(ids), np.int64), np.full(len(ids), 1 / self.n_v)
-        for grams in self.tables:
+        for grams in self._counted():
             found, p = look_up(grams, self.n_v, history, ids, p)
             history = np.concatenate([[-1], found[:-1]])
         return np.log(p)
 
     def probabilities(self, context=()):
         "The distribution over the next symbol after a context, (n_v,)."
-        context, symbols = np.asarray(context, np.int64), np.arange(self.n_v)
+        context, symbols = _symbols(_integers("context", context), self.n_v, "context"), np.arange(self.n_v)
         p = np.full(self.n_v, 1 / self.n_v)
-        for k, grams in enumerate(self.tables[:len(context) + 1]):
+        for k, grams in enumerate(self._counted()[:len(context) + 1]):
             history = 0
             for j, w in enumerate(context[len(context) - k:]):  # the number of the last k symbols, one by one
                 history, _ = look_up(self.tables[j], self.n_v, np.int64(history), w, 0.0)
@@ -204,6 +220,7 @@ class NGram:
 
     def evaluate(self, ids):
         "How well a text is predicted, its first symbol excepted; see `Evaluation`."
+        ids = _symbols(ids, self.n_v, least=2)
         return evaluation(-self.log_probabilities(ids)[1:].sum(), len(ids) - 1)
 
     @property
@@ -223,7 +240,7 @@ def tuned_ngram(
     smoothing="backoff",  # one of SMOOTHINGS
 ) -> NGram:
     "An n-gram model with the discount of DISCOUNTS that predicts the validation text best."
-    model = NGram(order, n_v, smoothing=smoothing).fit(ids)
+    model, valid = NGram(order, n_v, smoothing=smoothing).fit(ids), _symbols(valid, n_v, "valid", least=2)
     best = min(DISCOUNTS, key=lambda d: model.smooth(d).evaluate(valid).nats)
     return model.smooth(best)
 
@@ -275,14 +292,17 @@ class LanguageModel:
         layer=None,              # any layer with the sequence contract and a `step`; None: RNN(n_x, n_a)
         n_x: int | None = None,  # features of a symbol; None: the layer's, or 64, or n_v where that is less
         n_a: int = 128,          # units of the RNN that is made where no layer is given
-        seed: int = 0,           # draws all the weights
+        seed: int = 0,           # draws all the weights; None: unpredictable
         dtype=np.float32,        # float32 or float64
     ):
+        if not isinstance(vocabulary, Vocabulary):
+            raise TypeError(f"vocabulary: expected a Vocabulary such as Vocabulary.characters(text), got {vocabulary!r:.60}")
+        n_x, n_a, seed = None if n_x is None else _whole("n_x", n_x), _whole("n_a", n_a), None if seed is None else _whole("seed", seed, 0)
+        if layer is not None:
+            _needs("layer", layer, "a layer such as RNN(64, 128)", "__call__", "step", "params", "n_x", "n_a")
+            if n_x not in (None, layer.n_x):
+                raise ValueError(f"n_x: the layer takes {layer.n_x} features, got {n_x}")
         rng, n_v = np.random.default_rng(seed), len(vocabulary)
-        if layer is not None and not (callable(layer) and hasattr(layer, "step")):
-            raise TypeError(f"layer: expected a layer that can be called and has a step, got {type(layer).__name__}")
-        if layer is not None and n_x not in (None, layer.n_x):
-            raise ValueError(f"n_x: the layer takes {layer.n_x} features, got {n_x}")
         n_x = layer.n_x if layer is not None else n_x or min(64, n_v)
         self.vocabulary, self.seed = vocabulary, seed
         self.embedding = Embedding(n_v, n_x, seed=rng, dtype=dtype)
@@ -309,7 +329,7 @@ class LanguageModel:
 
     def logits(self, ids, state=None, lengths=None):
         "ids (T, B) -> Z (T, B, n_v) scores of the next symbol, state, pullback; pullback(dZ) -> gradients like `params`."
-        X, back_x = self.embedding(self.xp.asarray(ids))
+        X, back_x = self.embedding(check_array("ids", self.xp.asarray(ids), ("T", "B"), "int"))
         A, state, back_a = self.layer(X, state, lengths)
         Z, back_z = self.output(A)
 
@@ -321,7 +341,10 @@ class LanguageModel:
         return Z, state, pullback
 
     def step(self, ids, state=None):
-        "One symbol: ids (B,) -> scores of the next (B, n_v), state."
+        "One symbol: ids (B,) -> scores of the next (B, n_v), state. Ids that come from the host are checked."
+        ids = check_array("ids", ids if hasattr(ids, "dtype") else np.asarray(ids), ("B",), "int")
+        if isinstance(ids, np.ndarray):
+            _symbols(ids, len(self.vocabulary))
         a, state = self.layer.step(self.embedding.params.E[self.xp.asarray(ids)], state)
         return a @ self.output.params.Wya.T + self.output.params.by, state
 
@@ -348,16 +371,35 @@ class LanguageModel:
         return f"LanguageModel({len(self.vocabulary)} symbols, {self.layer!r}, {size:,} parameters)"
 
 # %% ../nbs/05_language_model.ipynb #c866a368
+def _sentence(vocabulary, s, name):
+    "One sentence as ids: a str, a list of tokens or an id array."
+    if isinstance(s, str) or hasattr(s, "dtype"):
+        return encode(vocabulary, s, name)
+    if not hasattr(s, "__iter__"):
+        raise TypeError(f"{name}: expected a sentence (a str, a list of tokens or an id array), got {s!r:.60}")
+    return vocabulary.encode(s)
+
+
 def encode(
     vocabulary: Vocabulary,  # words or characters
-    data,                    # str, id array (N,), or a list of sentences, each a str, a list of tokens or an id array
+    data,                    # str, `Corpus`, id array (N,), or a list of sentences, each a str, a list of tokens or an id array
+    name="data",             # what to call it in an error
 ):                           # -> id array for a stream, list of id arrays for sentences
     "Text as ids. A str is cut into words where the vocabulary is one of words."
+    data = data.text if isinstance(data, Corpus) else data
     if isinstance(data, (list, tuple)):
-        return [encode(vocabulary, s) if isinstance(s, str) or hasattr(s, "dtype") else vocabulary.encode(s) for s in data]
+        return [_sentence(vocabulary, s, f"{name}[{i}]") for i, s in enumerate(data)]
     if isinstance(data, str):
         return vocabulary.encode(data if vocabulary.by_character else tokenize(data))
-    return _symbols(data, len(vocabulary))
+    if not hasattr(data, "dtype"):
+        raise TypeError(f"{name}: expected a str, a Corpus, an id array or a list of sentences, got {data!r:.60}")
+    return _symbols(data, len(vocabulary), name)
+
+
+def _text(vocabulary, data, name="data"):
+    "`encode`, and something to predict in it."
+    data = encode(vocabulary, data, name)
+    return _enough(name, data, 1 if isinstance(data, list) else 2)
 
 
 def end_of(
@@ -371,8 +413,10 @@ def end_of(
 # %% ../nbs/05_language_model.ipynb #7c88ec7b
 def _batches(model, data, batch_size, T, seed):
     "A stream or shuffled sentences, for the training loop."
-    data = encode(model.vocabulary, data)
+    data, batch_size, seed = _text(model.vocabulary, data), _whole("batch_size", batch_size), _whole("seed", seed, 0)
     if not isinstance(data, list):
+        if len(data) <= batch_size:
+            raise ValueError(f"data: {batch_size} streams need at least {batch_size + 1} symbols, got {len(data)}; see batch_size")
         return Stream(data, batch_size, T)
     end, lengths = end_of(model.vocabulary), [len(s) for s in data]
     return Shuffled(len(data), batch_size, lambda rows: sentence_batch([data[i] for i in rows], end), lengths, seed)
@@ -393,9 +437,9 @@ def _fit(
 ) -> History:
     "Train on a text. The same seed gives the same bits on one machine."
     batches = _batches(self, data, batch_size, T, seed)
-    valid = None if valid is None else encode(self.vocabulary, valid)
+    valid = None if valid is None else _text(self.vocabulary, valid, "valid")
     evaluate = None if valid is None else lambda: self.evaluate(valid, batch_size=batch_size).nats
-    return train(self, batches, optimizer or Adam(2e-3), steps, clip=clip, evaluate=evaluate, **options)
+    return train(self, batches, Adam(2e-3) if optimizer is None else optimizer, steps, clip=clip, evaluate=evaluate, **options)
 
 
 LanguageModel.fit = _fit
@@ -438,11 +482,9 @@ def _evaluate(
     batch_size=1,   # parallel streams (1: every symbol knows all before it); for sentences it does not matter
 ) -> Evaluation:
     "How well the model predicts a text: equation 5.2, exact. A stream's first symbol is not predicted, a sentence's end is."
-    data = encode(self.vocabulary, data)
+    data, batch_size = _text(self.vocabulary, data), _whole("batch_size", batch_size)
     if isinstance(data, list):
         return evaluation(_evaluate_sentences(self, data), sum(len(s) + 1 for s in data))
-    if len(data) < 2:
-        raise ValueError(f"data: expected at least two symbols, got {len(data)}")
     return evaluation(_evaluate_stream(self, data, min(batch_size, len(data) - 1)), len(data) - 1)
 
 
@@ -454,7 +496,7 @@ def _log_probabilities(
     sentence,   # str, list of tokens or id array
 ):              # -> (T,) ln P of each symbol given those before it, float64 on the host
     "The factors of equation 5.1, as logarithms. With an end symbol in the vocabulary all T_y and the end; without one all but the first."
-    ids, end = encode(self.vocabulary, [sentence])[0], self.vocabulary.end_id
+    ids, end = _sentence(self.vocabulary, sentence, "sentence"), self.vocabulary.end_id
     if end is None:
         inputs, targets = ids[:-1, None], ids[1:, None]
     else:

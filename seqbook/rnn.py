@@ -40,8 +40,12 @@ def floating(
     dtype,  # float32 or float64, as NumPy spells dtypes
 ):          # -> the dtype
     "The dtype of parameters; a TypeError for any other than float32 and float64."
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise TypeError(f"dtype: expected float32 or float64, got {np.dtype(dtype).name}")
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        name = repr(dtype)
+    if name not in ("float32", "float64"):
+        raise TypeError(f"dtype: expected float32 or float64, got {name}")
     return np.dtype(dtype)
 
 # %% ../nbs/02_rnn.ipynb #c7583415

@@ -17,7 +17,7 @@ import numpy as np
 
 from .backend import array_module, asnumpy, check_array, leaves, tree_map
 from .notation import tokenize
-from .rnn import log_softmax
+from .rnn import generator, log_softmax
 
 # %% ../nbs/06_sampling.ipynb #58437384
 def _start(
@@ -148,7 +148,7 @@ def sample_ids(
 ):           # -> (...) ids, an int64 array on the host
     "Draw one symbol for each row, with probabilities softmax(logits); one uniform number a draw."
     _floats(logits)
-    return inverse_cdf(logits, np.random.default_rng(rng).random(logits.shape[:-1]))
+    return inverse_cdf(logits, generator(rng).random(logits.shape[:-1]))
 
 # %% ../nbs/06_sampling.ipynb #6b9fd299
 def _number(
@@ -163,7 +163,7 @@ def _number(
     kind = "a whole number" if whole else "a finite number"
     wish = f"{name}: expected {kind} {'>' if above else '>='} {low}" + (f" and <= {high}" if high < np.inf else "")
     if isinstance(x, (bool, np.bool_)) or not isinstance(x, Integral if whole else Real):
-        raise TypeError(f"{wish}, got {x!r}")
+        raise TypeError(f"{wish}, got {x!r:.60}")
     if not (low < x if above else low <= x) or not x <= high or not np.isfinite(x):
         raise ValueError(f"{wish}, got {x!r}")
     return x
@@ -175,11 +175,11 @@ def temperature(
 ):           # -> (..., n_v) logits of the same dtype, the largest moved to 0
     "Flatten (t > 1) or sharpen (t < 1) a distribution (eq. 6.3). Ackley et al. 1985; Hinton et al. 2015."
     xp, z = _floats(logits), logits.dtype.type
-    if _number("temperature t", t, 0) == 0:
-        return xp.where(xp.arange(logits.shape[-1]) == logits.argmax(-1)[..., None], z(0), z(-np.inf))
-    limits = np.finfo(logits.dtype)
+    top, limits = logits.max(-1, keepdims=True), np.finfo(logits.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        return (logits - logits.max(-1, keepdims=True)) / z(np.clip(t, limits.tiny, limits.max))
+        if _number("temperature t", t, 0) == 0:                                # top - top: 0, and NaN where top is not finite
+            return xp.where(xp.arange(logits.shape[-1]) == logits.argmax(-1)[..., None], top - top, z(-np.inf))
+        return (logits - top) / z(np.clip(t, limits.tiny, limits.max))
 
 # %% ../nbs/06_sampling.ipynb #c8e92b6d
 def entropy(
@@ -208,7 +208,7 @@ def top_k(
     xp = _floats(logits)
     if _number("top_k k", k, 1, whole=True) >= logits.shape[-1]:
         return logits
-    return xp.where(_ranks(logits, xp)[1] < k, logits, logits.dtype.type(-np.inf))
+    return xp.where((_ranks(logits, xp)[1] < k) | xp.isnan(logits), logits, logits.dtype.type(-np.inf))  # NaN is not hidden
 
 # %% ../nbs/06_sampling.ipynb #84adc0b1
 def nucleus(
@@ -221,21 +221,31 @@ def nucleus(
         return logits
     order, rank = _ranks(logits, xp)
     z = xp.take_along_axis(logits, order, -1).astype(np.float64)               # (..., n_v) descending
-    c = xp.cumsum(xp.exp(z - z[..., :1]), axis=-1)                             # (..., n_v)
+    with np.errstate(invalid="ignore"):                                        # a row that is not finite: left to the draw
+        c = xp.cumsum(xp.exp(z - z[..., :1]), axis=-1)                         # (..., n_v)
     size = 1 + (c[..., :-1] < p * c[..., -1:]).sum(-1, keepdims=True)          # (..., 1)
-    return xp.where(rank < size, logits, logits.dtype.type(-np.inf))
+    return xp.where((rank < size) | xp.isnan(logits), logits, logits.dtype.type(-np.inf))
 
 # %% ../nbs/06_sampling.ipynb #1aaf5569
+def _items(x, what):
+    "What to exclude, as a list; a TypeError where it is none."
+    if not hasattr(x, "__iter__"):
+        raise TypeError(f"exclude: expected a list of {what}, () for none, got {x!r:.60}")
+    return list(x)
+
+
 def exclude(
     logits,  # (..., n_v)
     ids,     # ids that must never be drawn
 ):           # -> (..., n_v) logits, -inf at those ids
-    "Forbid symbols."
+    "Forbid symbols. ValueError: nothing would be left."
     xp, n_v = _floats(logits), logits.shape[-1]
-    ids = [_number("exclude ids", i, 0, n_v - 1, whole=True) for i in ids]
+    ids = {_number("exclude ids", i, 0, n_v - 1, whole=True) for i in _items(ids, "ids")}
     if not ids:
         return logits
-    return xp.where(xp.asarray(np.isin(np.arange(n_v), ids)), logits.dtype.type(-np.inf), logits)
+    if len(ids) == n_v:
+        raise ValueError(f"exclude: nothing is left to write; expected fewer than all {n_v} symbols")
+    return xp.where(xp.asarray(np.isin(np.arange(n_v), list(ids))), logits.dtype.type(-np.inf), logits)
 
 
 def adjust(
@@ -246,8 +256,8 @@ def adjust(
     banned=(),  # ids that must never be drawn
 ):              # -> (..., n_v) logits
     "All changes to a distribution, in this order: exclude, temperature, top-k, nucleus."
-    logits = exclude(logits, banned) if len(banned) else logits
-    logits = logits if t == 1 else temperature(logits, t)
+    logits = exclude(logits, banned)
+    logits = logits if _number("temperature t", t, 0) == 1 else temperature(logits, t)
     logits = logits if k is None else top_k(logits, k)
     return logits if p is None else nucleus(logits, p)
 
@@ -320,7 +330,7 @@ def _banned(
     symbols,     # symbols that must not be written
 ):               # -> their ids
     "Symbols to ids."
-    for s in (symbols := [symbols] if isinstance(symbols, str) else list(symbols)):
+    for s in (symbols := [symbols] if isinstance(symbols, str) else _items(symbols, "symbols")):
         if s not in vocabulary:
             raise ValueError(f"exclude: expected symbols of the vocabulary, got {s!r}")
     return [vocabulary[s] for s in symbols]
@@ -501,6 +511,9 @@ def length_penalty(
 ):               # -> what log P is divided by
     "The divisor of a beam's score (eqs. 6.8 and 6.9)."
     _number("alpha", alpha, 0)
+    check_array("T", lengths := np.asarray(T), dtype="int")
+    if lengths.size and lengths.min() < 1:
+        raise ValueError(f"T: expected whole numbers >= 1, got {lengths.min()}")
     if kind not in ("wu", "lecture"):
         raise ValueError(f"penalty: expected 'wu' or 'lecture', got {kind!r}")
     return ((5 + T) / 6) ** alpha if kind == "wu" else (T * 1.0) ** alpha
@@ -522,7 +535,7 @@ def beam_search(
     length=100,   # symbols to write at most, the end symbol included
     alpha=0.6,    # power of the length normalisation, >= 0; 0: none
     end=None,     # symbol to stop at; None: the vocabulary's, if it has one; False: never stop
-    n=None,       # results wanted; None: as many as the beam is wide
+    n=None,       # results wanted; None: as many as the beam is wide. More than that can be had: texts that end earlier leave the beam
     penalty="wu", # "wu" (Wu et al. 2016, eq. 14) or "lecture" (T**alpha)
     exclude=(),   # symbols never to write; the others' probabilities stay as the model gives them
 ):                # -> list of at most n Hypothesis, best score first

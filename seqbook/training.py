@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from .backend import array_module, asnumpy, check_array, leaves, like, tree_map
-from .optim import clip_scale, global_norm
+from .optim import _not_negative, _positive, _whole, clip_scale, global_norm
 
 # %% ../nbs/practice/training.ipynb #9ffee89e
 class Stream:
@@ -36,12 +36,9 @@ class Stream:
         T: int,           # steps of a window; the last one of an epoch may be shorter
     ):
         ids = asnumpy(check_array("ids", ids, ("N",), "int"))
-        for name, n in (("batch_size", batch_size), ("T", T)):
-            if not isinstance(n, (int, np.integer)) or n < 1:
-                raise ValueError(f"{name}: expected a whole number of at least 1, got {n!r}")
+        self.batch_size, self.T, self.epoch, self.at = _whole("batch_size", batch_size), _whole("T", T), 0, 0
         if len(ids) <= batch_size:
             raise ValueError(f"ids: {batch_size} streams need at least {batch_size + 1} symbols, got {len(ids)}")
-        self.batch_size, self.T, self.epoch, self.at = int(batch_size), int(T), 0, 0
         self.length = (len(ids) - 1) // batch_size  # of one stream; a rest of less than B symbols is left out
         self.crc32, n = zlib.crc32(np.ascontiguousarray(ids).tobytes()), self.length * batch_size
         self.inputs, self.targets = (np.ascontiguousarray(a.reshape(batch_size, -1).T) for a in (ids[:n], ids[1:n + 1]))  # (length, B)
@@ -77,12 +74,9 @@ class Shuffled:
         lengths=None,     # (n,) lengths by which examples are brought together; None: not at all
         seed: int = 0,    # seed of the orders
     ):
-        for name, value in (("n", n), ("batch_size", batch_size)):
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"{name}: expected a whole number of at least 1, got {value!r}")
+        self.n, self.batch_size, self.collate, self.seed = _whole("n", n), _whole("batch_size", batch_size), collate, _whole("seed", seed, 0)
         if lengths is not None and len(lengths) != n:
             raise ValueError(f"lengths: expected one for each of {n} examples, got {len(lengths)}")
-        self.n, self.batch_size, self.collate, self.seed = int(n), int(batch_size), collate, seed
         self.lengths = None if lengths is None else np.asarray(lengths)
         self.epoch, self.at, self._order = 0, 0, (None, None)
 
@@ -192,6 +186,10 @@ class EarlyStopping:
     best: float = float("inf")   # the lowest loss so far
     bad: int = 0                 # evaluations since
 
+    def __post_init__(self):
+        self.patience = None if self.patience is None else _whole("patience", self.patience)
+        self.min_delta = _not_negative("min_delta", self.min_delta)
+
     def update(self, loss: float) -> bool:
         "Take the newest loss; -> whether it is a new best."
         better = loss < self.best - self.min_delta
@@ -204,12 +202,21 @@ class EarlyStopping:
         return self.patience is not None and self.bad >= self.patience
 
 # %% ../nbs/practice/training.ipynb #dc1e6ee5
+def _file(name, path):
+    "The path of a file. TypeError: no path; IsADirectoryError: a folder."
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{name}: expected the path of a file, got {path!r:.60}")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{name}: expected a file, got the folder {os.fspath(path)!r}; add the file's name")
+    return Path(path)
+
+
 def write_whole(
     path,         # the file to write or replace
     data: bytes,  # its new content
 ):
     "Replace a file so that a kill at any moment leaves the old content or the new, never a mixture."
-    path = Path(path)
+    path = _file("path", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with open(partial, "wb") as f:
@@ -254,7 +261,7 @@ def load_tree(
     "Read a file of `save_tree`. Anything else, or a damaged file, raises a ValueError that says what is wrong."
     from safetensors import SafetensorError
     from safetensors.numpy import load
-    data = Path(path).read_bytes()
+    data = _file("path", path).read_bytes()
     name, n = Path(path).name, int.from_bytes(data[:8], "little")
     try:
         arrays = {k: np.array(a) for k, a in sorted(load(data).items())}
@@ -447,6 +454,35 @@ def _evaluate(run, evaluate):
     if run.stopping.update(loss):
         run.best = tree_map(lambda a: a.copy(), run.model.params)
 
+# %% ../nbs/practice/training.ipynb #5c1d7e20
+def _needs(name, x, wish, *parts):
+    "TypeError unless x is an object that has these parts; a class in its place is a frequent slip."
+    missing = [part for part in parts if not hasattr(x, part)]
+    if isinstance(x, type):
+        raise TypeError(f"{name}: expected {wish}, got the class {x.__name__} itself")
+    if missing:
+        plain = x is None or isinstance(x, (str, int, float))
+        got = f"{x!r:.60}" if plain else f"{type(x).__name__} without {', '.join(missing)}"
+        raise TypeError(f"{name}: expected {wish}, got {got}")
+
+
+def _together(name, x, other, given, how):
+    "A whole number, at least 1, that makes sense with another argument only; None where there is none."
+    if x is None:
+        return None
+    if not given:
+        raise ValueError(f"{name}: has no effect without {other}; give {how}, or leave {name} out (got {name}={x!r:.60})")
+    return _whole(name, x)
+
+
+def _functions(name, fs):
+    "A tuple of functions."
+    fs = tuple(fs) if hasattr(fs, "__iter__") and not isinstance(fs, (str, dict)) else fs
+    if not isinstance(fs, tuple) or not all(map(callable, fs)):
+        raise TypeError(f"{name}: expected a list of functions of the run, got {fs!r:.60}")
+    return fs
+
+
 # %% ../nbs/practice/training.ipynb #62dd422c
 def train(
     model,                     # has params and loss_and_grads(batch, state); see above
@@ -468,13 +504,24 @@ def train(
     progress=True,             # show a progress bar
 ) -> History:                  # losses, norms and learning rates; the model is left with its best parameters
     "Train a model. Ctrl-C leaves a whole checkpoint and returns; TrainingDiverged if the loss leaves the numbers."
+    _needs("model", model, "a model with params and loss_and_grads", "params", "loss_and_grads")
+    _needs("batches", batches, "batches such as Stream(ids, 32, 64)", "next", "position", "seek", "config")
+    _needs("optimizer", optimizer, "an optimiser such as Adam(2e-3)", "step", "rate", "config", "state", "load_state")
+    steps, log_every, callbacks = _whole("steps", steps), _whole("log_every", log_every), _functions("callbacks", callbacks)
+    if evaluate is not None and not callable(evaluate):
+        raise TypeError(f"evaluate: expected a function without arguments, got {evaluate!r:.60}")
+    evaluating = "an evaluation", evaluate is not None, "evaluate= (in fit: valid=)"
+    evaluate_every, patience = _together("evaluate_every", evaluate_every, *evaluating), _together("patience", patience, *evaluating)
+    every = _together("every", every, "a checkpoint", checkpoint is not None, "checkpoint=")
+    clip, seconds = (None if x is None else _positive(name, x) for name, x in (("clip", clip), ("seconds", seconds)))
+    checkpoint, stopping = None if checkpoint is None else _file("checkpoint", checkpoint), EarlyStopping(patience, min_delta)
     settings = {"model": model.config() if hasattr(model, "config") else {}, "batches": batches.config(),
                 "optimizer": optimizer.config(), "clip": clip, "log_every": log_every, "evaluate_every": evaluate_every,
-                "patience": patience, "min_delta": min_delta}
-    run = Run(model, batches, optimizer, clip, log_every, EarlyStopping(patience, min_delta), settings=settings)
+                "patience": patience, "min_delta": stopping.min_delta}
+    run = Run(model, batches, optimizer, clip, log_every, stopping, settings=settings)
     if checkpoint is not None:
         _clear_partials(checkpoint)
-        if resume and Path(checkpoint).exists():
+        if resume and checkpoint.exists():
             load_checkpoint(run, checkpoint)
     evaluate_every, saved = evaluate_every or max(1, steps // 10), time.monotonic()
     with interruptible() as interrupted, _progress(steps, run.step, progress) as bar:

@@ -197,6 +197,7 @@ def test_one_seed_one_model():
     (lambda: Embedding(3, 4, seed="x"), "rng: .* got 'x'"),
     (lambda: RNN(3, 4, dtype=int), "dtype: expected float32 or float64, got int64"),
     (lambda: Dense(3, 4, dtype=np.float16), "dtype: .* got float16"),
+    (lambda: Dense(3, 4, dtype="x"), "dtype: .* got 'x'"),
 ])
 def test_layers_name_bad_arguments(make, message):
     with pytest.raises((TypeError, ValueError), match=message):

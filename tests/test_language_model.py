@@ -176,7 +176,7 @@ def test_ngrams_sum_to_one(smoothing, discount):
 
 
 def test_ngrams_at_the_edges():
-    for ids in ([], [2], [2, 2]):
+    for ids in ([2], [2, 2]):
         model = NGram(5, 4).fit(np.array(ids, np.int64))
         for context in ([], [0], [2], [2, 2, 2, 2, 2, 2]):
             assert model.probabilities(context).sum() == pytest.approx(1)
@@ -206,9 +206,21 @@ def test_tuning_is_on_the_validation_text():
     (lambda: NGram(2, 5, smoothing="laplace"), "smoothing: expected one of backoff, interpolated, kneser-ney, got 'laplace'"),
     (lambda: NGram(2, 5).fit(np.array([0, 5])), "symbols 0 to 4, got 0 to 5"), (lambda: NGram(2, 5).fit(np.array([0.0])), "integer"),
     (lambda: NGram(2, 5).fit([0, 1]), "ids"), (lambda: NGram(2, 5).fit(np.array([0, 1])).evaluate(np.array([-1, 2])), "ids"),
+    (lambda: NGram(2, 0), "n_v: expected .* >= 1, got 0"), (lambda: NGram(2, "x"), "n_v: .*'x'"), (lambda: NGram(2, 5.0), "n_v: .*5.0"),
+    (lambda: NGram(True, 5), "order: .*True"), (lambda: NGram(2, 5, "x"), "discount: .*'x'"),
+    (lambda: NGram(2, 8).fit(IDS).smooth(5), r"discount: expected a number in \(0, 1\), got 5"),
+    (lambda: NGram(2, 8).fit(IDS).smooth(-1), "discount: .*got -1"), (lambda: NGram(2, 8).smooth(0.5), "call fit"),
+    (lambda: NGram(2, 8).evaluate(IDS), "call fit"), (lambda: NGram(1, 8).log_probabilities(IDS), "call fit"),
+    (lambda: NGram(2, 8).probabilities(), "call fit"), (lambda: NGram(2, 8).fit(IDS[:0]), "ids: expected at least 1 symbol, got 0"),
+    (lambda: NGram(0, 8).evaluate(IDS[:1]), "ids: expected at least 2 symbols, got 1"),
+    (lambda: tuned_ngram(2, 8, IDS, IDS[:0]), "valid: expected at least 2 symbols, got 0"),
+    *[(lambda c=c: NGram(2, 8).fit(IDS).probabilities(c), f"context: expected {words}") for c, words in [
+        ([99], "symbols 0 to 7, got 99"), ([-1], "symbols 0 to 7, got -1"), ([1.7], "whole numbers, got float"),
+        ("th", "whole numbers, got str"),
+        (None, "whole numbers"), (5, "shape"), ([[1]], "shape")]],
 ])
 def test_bad_ngrams_are_named(call, words):
-    with pytest.raises((TypeError, ValueError), match=words):
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=words):
         call()
 
 
@@ -397,15 +409,57 @@ def test_on_the_gpu(tmp_path):
 # ---- bad input
 
 @pytest.mark.parametrize("call, words", [
-    (lambda m: m.evaluate("abcz"), "'z' at position 3"), (lambda m: m.evaluate("a"), "at least two symbols"),
+    (lambda m: m.evaluate("abcz"), "'z' at position 3"), (lambda m: m.evaluate("a"), "data: expected at least 2 symbols, got 1"),
     (lambda m: m.evaluate(np.array([0, 8])), "symbols 0 to 7"), (lambda m: m.evaluate(["ab"]), "need an end symbol"),
     (lambda m: m.fit(["ab"], steps=1, progress=False), "need an end symbol"),
     (lambda m: m.evaluate(np.zeros((3, 3), int)), "expected shape"),
     (lambda m: m.fit("abc", steps=1, progress=False), "32 streams need at least 33 symbols"), (lambda m: m.logits(IDS[:4] + 9), "ids"),
     (lambda m: m.fit(IDS, steps=1, T=0, progress=False), "T: expected"), (lambda m: m.log_probability(np.array([1.5])), "integer"),
     (lambda m: LanguageModel(LETTERS, RNN(5, 6), n_x=4), "n_x: the layer takes 5 features, got 4"),
-    (lambda m: LanguageModel(LETTERS, layer=len), "has a step, got builtin_function_or_method"),
+    (lambda m: LanguageModel(LETTERS, layer=len), "layer: expected a layer such as RNN.*, got builtin_function_or_method without step"),
+    (lambda m: LanguageModel(LETTERS, layer=RNN), "layer: expected a layer such as .*, got the class RNN itself"),
+    (lambda m: LanguageModel(LETTERS, layer="RNN"), "layer: .*, got 'RNN'"),
+    *[(lambda m, v=v: LanguageModel(v), "vocabulary: expected a Vocabulary .*, got " + words)
+      for v, words in [("abc", "'abc'"), (["a", "b"], r"\['a', 'b'\]"), (None, "None"), (Vocabulary, "<class")]],
+    *[(lambda m, o=o: LanguageModel(LETTERS, **o), f"{next(iter(o))}: expected .*{words}") for o, words in [
+        ({"n_x": 0}, "got 0"), ({"n_x": 2.5}, "got 2.5"), ({"n_a": 0}, "got 0"), ({"n_a": "8"}, "got '8'"), ({"seed": -1}, "got -1"),
+        ({"seed": "x"}, "got 'x'"), ({"dtype": np.float16}, "float32 or float64, got float16"),
+        ({"dtype": int}, "float32 or float64, got int64")]],
+    *[(lambda m, d=d: m.fit(d, steps=1, progress=False), words) for d, words in [
+        ("", "data: expected at least 2 symbols, got 0"), (None, "data: expected a str, a Corpus, .*, got None"), (3.5, "data: .*got 3.5"),
+        ([], "data: expected at least 1 sentence, got 0"), (["ab", 7], r"data\[1\]: expected a sentence .*, got 7"),
+        ({"a": 1}, "data: .*got {'a': 1}"),
+        (IDS + 9, "data: expected symbols 0 to 7, got 9 to 16"), ("ab" * 16, "data: 32 streams need .*batch_size")]],
+    (lambda m: m.fit(IDS, valid="", steps=1, progress=False), "valid: expected at least 2 symbols, got 0"),
+    (lambda m: m.fit(IDS, valid=7, steps=1, progress=False), "valid: .*got 7"),
+    (lambda m: m.fit(IDS, seed=-1, steps=1, progress=False), "seed: .*got -1"),
+    (lambda m: m.evaluate([]), "data: expected at least 1 sentence"),
+    *[(lambda m, b=b: m.evaluate(IDS, batch_size=b), f"batch_size: expected a whole number >= 1, got {b!r}")
+      for b in (0, -1, 2.5, "4", None)],
+    *[(lambda m, i=i: m.step(i), "ids: expected " + words) for i, words in [
+        (np.array([0, 8]), "symbols 0 to 7, got 0 to 8"), (np.array([-1]), "symbols 0 to 7, got -1"),
+        (np.array([[1]]), r"shape \(B,\), got \(1, 1\)"),
+        (1, r"shape \(B,\)"), (np.array([0.5]), "an integer"), ([0, 8], "symbols 0 to 7")]],
+    (lambda m: m.logits(IDS), r"ids: expected shape \(T, B\), got \(400,\)"), (lambda m: m.log_probability(None), "sentence: .*got None"),
 ])
 def test_bad_input_is_named(call, words):
     with pytest.raises((TypeError, ValueError), match=words):
         call(model_of())
+
+
+def test_a_folder_is_no_file(tmp_path):
+    for call in (model_of().save, LanguageModel.load):
+        with pytest.raises(IsADirectoryError, match="path: expected a file, got the folder"):
+            call(tmp_path)
+        with pytest.raises(TypeError, match="path: expected the path of a file, got None"):
+            call(None)
+    assert list(tmp_path.parent.glob("*.partial")) == []
+
+
+def test_a_corpus_is_its_text():
+    corpus, (one, two) = Corpus("x", {"1": "abba", "2": "cdefgh"}, "s", "l", "c"), (model_of(), model_of())
+    vocabulary = Vocabulary.characters(corpus.text)
+    one, two = LanguageModel(vocabulary, n_a=4), LanguageModel(vocabulary, n_a=4)
+    one.fit(corpus, valid=corpus, steps=3, batch_size=2, progress=False)
+    two.fit(corpus.text, valid=corpus.text, steps=3, batch_size=2, progress=False)
+    assert bits(one) == bits(two) and one.evaluate(corpus) == two.evaluate(corpus.text)

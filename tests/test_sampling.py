@@ -646,7 +646,22 @@ Z = np.zeros((2, 3))
     (lambda c: generate(c, end=True), ValueError, ["end", "True"]),
     (lambda c: generate(c, exclude=["z"]), ValueError, ["exclude", "'z'"]),
     (lambda c: generate(c, exclude=".abc"), ValueError, ["exclude", "'.abc'"]),
-    (lambda c: generate(c, exclude=list(".abc")), ValueError, ["logits", "-inf only"]),
+    (lambda c: generate(c, exclude=list(".abc")), ValueError, ["exclude", "nothing is left", "all 4 symbols"]),
+    (lambda c: greedy(c, exclude=list(".abc")), ValueError, ["exclude", "nothing is left"]),
+    (lambda c: stream(c, exclude=list(".abc")), ValueError, ["exclude", "nothing is left"]),
+    (lambda c: exclude(Z, [0, 1, 2, 1]), ValueError, ["exclude", "nothing is left", "all 3 symbols"]),
+    (lambda c: generate(c, exclude=5), TypeError, ["exclude", "list of symbols", "got 5"]),
+    (lambda c: beam_search(c, exclude=None), TypeError, ["exclude", "list of symbols", "got None"]),
+    (lambda c: exclude(Z, None), TypeError, ["exclude", "list of ids", "got None"]),
+    (lambda c: generate(c, temperature=np.array([1.0, 2.0])), TypeError, ["temperature", "finite number", "array([1., 2.])"]),
+    (lambda c: temperature(Z, np.ones(3)), TypeError, ["temperature", "finite number", "array("]),
+    (lambda c: generate(c, temperature=True), TypeError, ["temperature", "True"]),
+    (lambda c: generate(c, temperature=None), TypeError, ["temperature", "None"]),
+    (lambda c: length_penalty(-3), ValueError, ["T", ">= 1", "-3"]),
+    (lambda c: length_penalty(np.array([2, 0])), ValueError, ["T", ">= 1", "got 0"]),
+    (lambda c: length_penalty(1.5), TypeError, ["T", "integer", "float64"]),
+    (lambda c: sample_ids(Z, -1), ValueError, ["rng", "seed", "-1"]),
+    (lambda c: sample_ids(Z, "x"), ValueError, ["rng", "seed", "'x'"]),
     (lambda c: generate(c, "abπ"), ValueError, ["prompt", "'π'", "position 2"]),
     (lambda c: generate(c, ["a", "zb"]), ValueError, ["prompt[1]", "'z'", "position 0"]),
     (lambda c: generate(c, ["a", 7]), TypeError, ["prompt[1]", "int"]),
@@ -674,6 +689,25 @@ def test_bad_input(chain, call, error, words):
         call(chain)
     for word in words:
         assert word in str(e.value), f"{word!r} is not in: {e.value}"
+
+
+@pytest.mark.parametrize("logits", [[np.nan, 0, 1, 2], [2, 1, 0, np.nan], [np.nan] * 4, [0, INF, 1, 2], [-INF] * 4])
+@pytest.mark.parametrize("settings", [{}, {"temperature": 0}, {"temperature": 0.5}, {"top_k": 1}, {"nucleus": 0.3},
+                                      {"top_k": 2, "nucleus": 0.5}, {"temperature": 0, "top_k": 1, "nucleus": 0.1}])
+def test_logits_that_are_not_finite_are_never_hidden(chain, logits, settings):
+    class Broken(SecondOrder):
+        def step(self, ids, state=None):
+            return np.tile(np.array(logits), (len(ids), 1)), super().step(ids, state)[1]
+
+    calls = [lambda: generate(Broken(), **settings), lambda: next(stream(Broken(), **settings))]
+    for call in calls + [lambda: greedy(Broken()), lambda: beam_search(Broken())] * (settings == {}):
+        with pytest.raises(ValueError, match="^logits: "):
+            call()
+
+
+def test_more_results_than_the_beam_is_wide(chain):
+    found = beam_search(chain, width=2, length=8, n=5)
+    assert 2 < len(found) <= 5 and [h.score for h in found] == sorted((h.score for h in found), reverse=True)
 
 
 def test_a_model_that_breaks_its_word(chain):

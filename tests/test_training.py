@@ -99,11 +99,63 @@ def test_shuffled_takes_each_example_once_an_epoch():
     (lambda: Stream([1, 2, 3], 1, 1), "ids"), (lambda: Stream(np.zeros((3, 3), int), 1, 1), "expected shape"),
     (lambda: Stream(np.zeros(9), 1, 1), "integer"), (lambda: Stream(IDS[:4], 4, 1), "at least 5 symbols"),
     (lambda: Stream(IDS, 0, 1), "batch_size"), (lambda: Stream(IDS, 2, 1.5), "T: expected"),
+    (lambda: Shuffled(3, 2, list, seed=-1), "seed: expected .*-1"), (lambda: Shuffled(3, 2, list, seed="x"), "seed: expected .*'x'"),
+    (lambda: EarlyStopping(0), "patience: expected .*got 0"), (lambda: EarlyStopping(3, -1), "min_delta: expected .*got -1"),
     (lambda: Shuffled(0, 2, list), "n: expected"), (lambda: Shuffled(3, 2, list, lengths=[1, 2]), "lengths"),
 ])
 def test_bad_batches_are_named(call, words):
     with pytest.raises((TypeError, ValueError), match=words):
         call()
+
+
+@pytest.mark.parametrize("name", ["steps", "log_every", "evaluate_every", "every", "patience"])
+@pytest.mark.parametrize("value", [0, -1, 2.5, "3", True, float("nan")])
+def test_counts_are_whole_and_positive(tmp_path, name, value):
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: expected a whole number >= 1, got {value!r}"):
+        fit(**{"valid": IDS[:50], "checkpoint": tmp_path / "x", name: value})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["clip", "seconds"])
+@pytest.mark.parametrize("value", [0, -1, "3", True, float("nan")])
+def test_bounds_are_positive(name, value):
+    with pytest.raises((TypeError, ValueError), match=rf"^{name}: expected a number in \(0, inf\), got {value!r}"):
+        fit(**{name: value})
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"patience": 3}, "patience: has no effect without an evaluation; give .*valid="),
+    ({"evaluate_every": 3}, "evaluate_every: has no effect without an evaluation; give .*valid="),
+    ({"every": 3}, "every: has no effect without a checkpoint; give checkpoint="),
+    ({"callbacks": print}, "callbacks: expected a list of functions .*, got <built-in"), ({"callbacks": None}, "callbacks: .*got None"),
+    ({"callbacks": [print, 3]}, "callbacks: "), ({"callbacks": "print"}, "callbacks: .*got 'print'"),
+    ({"optimizer": 0.1}, r"optimizer: expected an optimiser such as Adam\(2e-3\), got 0.1"),
+    ({"optimizer": "adam"}, "optimizer: .*, got 'adam'"),
+    ({"optimizer": Adam}, "optimizer: .*, got the class Adam itself"), ({"optimizer": 0}, "optimizer: .*got 0"),
+    ({"optimizer": cosine(0.1, 9)}, "optimizer: .*, got cosine without step"), ({"min_delta": -1}, "min_delta: .*got -1"),
+    ({"checkpoint": 5}, "checkpoint: expected the path of a file, got 5"),
+])
+def test_bad_settings_are_named(options, words):
+    with pytest.raises((TypeError, ValueError), match="^" + words):
+        fit(**options)
+
+
+def test_bad_parts_are_named(tmp_path):
+    batches = Shuffled(3, 1, list)
+    for args, options, words in [((None, batches), {}, "model: .*got None"), ((Quadratic, batches), {}, "model: .*the class Quadratic"),
+                                 ((Quadratic(), [1, 2]), {}, "batches: expected batches such as .*, got list without next"),
+                                 ((Quadratic(), batches), {"evaluate": 5}, "evaluate: expected a function without arguments, got 5")]:
+        with pytest.raises(TypeError, match=words):
+            train(*args, SGD(0.1), 3, progress=False, **options)
+    for resume in (True, False):  # before the first step, not at the end
+        with pytest.raises(IsADirectoryError, match="checkpoint: expected a file, got the folder"):
+            fit(checkpoint=tmp_path, resume=resume)
+
+
+def test_callbacks_may_come_from_a_generator():
+    steps = []
+    fit(3, callbacks=(f for f in [lambda run: steps.append(run.step)]))
+    assert steps == [1, 2, 3]
 
 
 # ---- history and early stopping
