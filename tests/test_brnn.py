@@ -408,7 +408,7 @@ def test_no_step_and_why():
     assert not hasattr(layer, "step")
     with pytest.raises(AttributeError, match="no step: its backward layer begins at the end of the sequence"):
         layer.step(np.zeros((1, 3), np.float32))
-    with pytest.raises(TypeError, match="a step, got Bidirectional"):
+    with pytest.raises(TypeError, match="got Bidirectional without step"):
         LanguageModel(Vocabulary.characters("abc"), layer)
 
 

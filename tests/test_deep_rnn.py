@@ -396,7 +396,7 @@ def test_no_step_where_a_layer_has_none():
     assert not hasattr(layer, "step") and hasattr(LAYERS["plain"](), "step")
     with pytest.raises(AttributeError, match="its backward layer begins at the end of the sequence"):
         layer.step(np.zeros((1, 3), np.float32))
-    with pytest.raises(TypeError, match="a step, got Deep"):
+    with pytest.raises(TypeError, match="got Deep without step"):
         LanguageModel(Vocabulary.characters("abc"), layer)
 
 
