@@ -6,17 +6,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_units import ARRIVING, LENGTHS, agree, run
-from units import COMBINED, UNITS, case, label
+from units import CASES, UNITS, case, label
 
 from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map
 from seqbook.bptt import check_unit
-from seqbook.brnn import MERGES, Bidirectional, BidirectionalParams, BidirectionalState, bidirectional, fresh, reverse
+from seqbook.brnn import MERGES, Bidirectional, BidirectionalMasks, BidirectionalParams, BidirectionalState, bidirectional, fresh, reverse
+from seqbook.gru import GRU
 from seqbook.language_model import LanguageModel, layer_config, layer_from
+from seqbook.lstm import LSTM, lstm, lstm_masks
 from seqbook.notation import Vocabulary, unpad
 from seqbook.rnn import RNN, Dense, RNNParams, RNNState, rnn
 
 pytestmark = pytest.mark.filterwarnings("error")
-BOTH = [(u, o, m) for u, o in COMBINED for m in MERGES]
+# One unit for each kind of state; what combines units looks at nothing else of theirs. Every unit and option is checked once, below.
+SOME = [(u, o) for u, o in CASES if u.name in ("rnn", "gru", "lstm") and not o]
+BOTH = [(u, o, m) for u, o in SOME for m in MERGES]
 
 
 def both_case(unit, seed=0, T=6, B=4, n_x=3, n_a=5, dtype=np.float64, n_back=None):
@@ -92,17 +96,22 @@ def test_reversal_names_bad_input(args, error, message):
 @pytest.mark.parametrize("unit, options, merge", BOTH, ids=label)
 def test_gradients_equal_central_differences(unit, options, merge, lengths, arriving):
     f = bidirectional(unit.forms["table"], merge=merge)
-    check_unit(f, *both_case(unit), LENGTHS[lengths], **ARRIVING[arriving], **options).check(1e-7)
+    check_unit(f, *both_case(unit), LENGTHS[lengths], **ARRIVING[arriving], samples=12, **options).check(1e-7)
+
+
+@pytest.mark.parametrize("unit, options", CASES, ids=label)
+def test_every_entry_of_the_gradient_with_every_unit(unit, options):
+    check_unit(bidirectional(unit.forms["table"]), *both_case(unit, 2, T=4, n_a=3), [4, 2, 1, 0], **options).check(1e-7)
 
 
 @pytest.mark.parametrize("side", BidirectionalState._fields)
 @pytest.mark.parametrize("unit, options, merge", BOTH, ids=label)
 def test_gradients_of_one_final_state_alone(unit, options, merge, side):
     f = bidirectional(unit.forms["table"], merge=merge)
-    check_unit(f, *both_case(unit, 1), LENGTHS["ragged"], dY=False, dstate=side, **options).check(1e-7)
+    check_unit(f, *both_case(unit, 1), LENGTHS["ragged"], dY=False, dstate=side, samples=12, **options).check(1e-7)
 
 
-@pytest.mark.parametrize("unit, options", COMBINED, ids=label)
+@pytest.mark.parametrize("unit, options", SOME, ids=label)
 def test_gradients_without_initial_state_and_with_unequal_widths(unit, options):
     p, X, _ = both_case(unit, n_back=2)
     check_unit(bidirectional(unit.forms["table"]), p, X, lengths=[6, 0, 2, 6], **options).check(1e-7)
@@ -215,6 +224,29 @@ def test_states_in_and_parts_of_them():
     _, end, pullback = f(p, X, state)
     half = pullback(None, (end.forward, None))
     assert not half[1].backward.Wax.any() and half[1].forward.Wax.any()
+
+
+# ---- noise inside the units
+def test_gradients_with_masks_of_the_units():
+    p, X, state = both_case(next(u for u in UNITS if u.name == "lstm"))
+    draw = lambda seed, T: lstm_masks(seed, 4, 5, 0.3, 0.2, 0.1, T, np.float64)
+    for masks in (BidirectionalMasks(draw(1, None), draw(2, 6)), (draw(1, None), None), [None, draw(2, None)]):
+        check_unit(bidirectional(lstm), p, X, state, LENGTHS["ragged"], masks=masks, samples=30).check(1e-7)
+    for form in (None, BidirectionalMasks()):
+        assert (bidirectional(lstm)(p, X, masks=form)[0] == bidirectional(lstm)(p, X)[0]).all()
+
+
+def test_layer_hands_noise_down():
+    layer = Bidirectional(LSTM(3, 5, recurrent_dropout=0.3, zoneout_a=0.2, dtype=np.float64))
+    X = both_case(UNITS[0])[1]
+    masks = layer.masks(7, 4, T=6)
+    assert {k: m.shape for k, m in leaves(masks).items()} == {
+        f"{side}.{name}": shape for side in ("forward", "backward") for name, shape in {"drop": (4, 5), "hold_a": (6, 4, 5)}.items()}
+    assert not (masks.forward.hold_a == masks.backward.hold_a).all()
+    got, want = layer(X, masks=masks), bidirectional(lstm)(layer.params, X, masks=masks)
+    assert (got[0] == want[0]).all() and not np.allclose(got[0], layer(X)[0])
+    assert (layer(X, masks=layer.masks(None, 4))[0] == layer(X)[0]).all()  # no generator: the means, as without masks
+    assert Bidirectional(RNN(3, 5)).masks(0, 4, 6) is None and Bidirectional(LSTM(3, 5)).masks(0, 4) is None
 
 
 # ---- PyTorch
@@ -360,6 +392,7 @@ def test_parameters_can_be_set_and_moved():
     lambda: Bidirectional(RNN(3, 5)),
     lambda: Bidirectional([RNN(3, 5, "relu"), RNN(3, 2)]),
     lambda: Bidirectional(Bidirectional(RNN(3, 5), merge="sum"), merge="mean"),
+    lambda: Bidirectional([GRU(3, 5, reset="after"), LSTM(3, 5, peepholes="lecture", coupled=True)], "product"),
 ])
 def test_configuration_round_trip(make):
     layer = make()
@@ -375,7 +408,7 @@ def test_no_step_and_why():
     assert not hasattr(layer, "step")
     with pytest.raises(AttributeError, match="no step: its backward layer begins at the end of the sequence"):
         layer.step(np.zeros((1, 3), np.float32))
-    with pytest.raises(TypeError, match="a step, got Bidirectional"):
+    with pytest.raises(TypeError, match="got Bidirectional without step"):
         LanguageModel(Vocabulary.characters("abc"), layer)
 
 

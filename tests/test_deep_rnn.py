@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_brnn import both_case, torch_call, torch_gradient, torch_stack
+from test_brnn import SOME, both_case, torch_call, torch_gradient, torch_stack
 from test_units import ARRIVING, LENGTHS, agree, run
-from units import COMBINED, UNITS, case, label
+from units import CASES, UNITS, case, label
 
-from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map
+from seqbook.backend import DeviceArray, asnumpy, device, leaves, like, to, tree_map
 from seqbook.bptt import check_unit
 from seqbook.brnn import Bidirectional, BidirectionalParams, bidirectional, fresh
-from seqbook.deep_rnn import Deep, deep, deep_step, dropout_masks
+from seqbook.deep_rnn import Deep, DeepMasks, deep, deep_step, dropout_masks
+from seqbook.gru import GRU, gru
 from seqbook.language_model import LanguageModel, layer_config, layer_from
+from seqbook.lstm import LSTM, lstm
 from seqbook.notation import Vocabulary
 from seqbook.rnn import RNN, RNNParams, RNNState, rnn
 from seqbook.sampling import beam_search, generate
@@ -22,7 +24,9 @@ from seqbook.sampling import beam_search, generate
 pytestmark = pytest.mark.filterwarnings("error")
 SIZES = {None: (5, 2, 4), "residual": (4, 4, 4), "input": (5, 2, 4), "output": (5, 2, 4), "both": (5, 2, 4)}
 DROPOUT = {"no dropout": None, "per step": "step", "per sequence": "sequence"}
-STACKS = [(u, o, skip) for u, o in COMBINED for skip in SIZES]
+STACKS = [(u, o, skip) for u, o in SOME for skip in SIZES]
+GRID = [(*stack, n, a, d) for stack in STACKS for n in LENGTHS for a in ARRIVING for d in DROPOUT
+        if stack[0].name == "rnn" or (n, d) == ("ragged", "per step")]  # the whole of it over one unit, a slice over the others
 
 
 def deep_case(unit, skip, seed=0, T=6, B=4, n_x=3, sizes=None, dtype=np.float64, dropout=None):
@@ -30,7 +34,7 @@ def deep_case(unit, skip, seed=0, T=6, B=4, n_x=3, sizes=None, dtype=np.float64,
     sizes, extra = sizes or SIZES[skip], n_x if skip in ("input", "both") else 0
     reads = [n_x, *(n + extra for n in sizes[:-1])]
     parts = [case(unit, seed + k, T, B, n, m, dtype) for k, (n, m) in enumerate(zip(reads, sizes, strict=True))]
-    masks = None if dropout is None else dropout_masks(seed, 0.3, T, B, sizes[:-1], dtype, dropout)
+    masks = None if dropout is None else dropout_masks(seed, B, sizes[:-1], 0.3, T if dropout == "step" else None, dtype)
     return tuple(p for p, _, _ in parts), parts[0][1], tuple(s for _, _, s in parts), masks
 
 
@@ -50,23 +54,31 @@ def by_hand(unit, options, skip, p, X, state, lengths, masks):
     return np.concatenate(Y, axis=-1) if skip in ("output", "both") else Y[-1], tuple(ends)
 
 
-@pytest.mark.parametrize("dropout", DROPOUT)
-@pytest.mark.parametrize("arriving", ARRIVING)
-@pytest.mark.parametrize("lengths", LENGTHS)
-@pytest.mark.parametrize("unit, options, skip", STACKS, ids=label)
+@pytest.mark.parametrize("unit, options, skip, lengths, arriving, dropout", GRID, ids=label)
 def test_gradients_equal_central_differences(unit, options, skip, lengths, arriving, dropout):
     p, X, state, masks = deep_case(unit, skip, dropout=DROPOUT[dropout])
-    check_unit(stacked(unit, skip), p, X, state, LENGTHS[lengths], **ARRIVING[arriving], masks=masks, samples=12, **options).check(1e-7)
+    check_unit(stacked(unit, skip), p, X, state, LENGTHS[lengths], **ARRIVING[arriving], masks=masks, samples=8, **options).check(1e-7)
 
 
 @pytest.mark.parametrize("unit, options, skip", STACKS, ids=label)
-def test_every_entry_of_the_gradient_without_initial_state(unit, options, skip):
+def test_gradients_without_initial_state(unit, options, skip):
     p, X, _, masks = deep_case(unit, skip, 1, dropout="step")
-    check_unit(stacked(unit, skip), p, X, lengths=[6, 0, 2, 6], masks=masks, **options).check(1e-7)
+    samples = None if unit.name == "rnn" else 25
+    check_unit(stacked(unit, skip), p, X, lengths=[6, 0, 2, 6], masks=masks, samples=samples, **options).check(1e-7)
+
+
+@pytest.mark.parametrize("unit, options", CASES, ids=label)
+def test_gradients_with_every_unit(unit, options):
+    "Of every kind, all on one RNN below and one above."
+    parts = [case(UNITS[0], 1, n_a=4), case(unit, 2, n_x=4), case(UNITS[0], 3, n_x=5, n_a=2)]
+    bound = lambda *args: unit.forms["table"](*args, **options)
+    masks = dropout_masks(0, 4, [4, 5], 0.3, 6, np.float64)
+    p, _, state = zip(*parts)
+    check_unit(deep([rnn, bound, rnn]), p, parts[0][1], state, LENGTHS["ragged"], masks=masks, samples=30).check(1e-7)
 
 
 @pytest.mark.parametrize("lengths", LENGTHS)
-@pytest.mark.parametrize("unit, options", COMBINED, ids=label)
+@pytest.mark.parametrize("unit, options", SOME, ids=label)
 def test_gradients_of_mixed_nestings(unit, options, lengths):
     "Bidirectional in deep, deep in bidirectional, deep in deep."
     f, make = unit.forms["table"], lambda n, m, seed: case(unit, seed, 6, 4, n, m)[0]
@@ -78,7 +90,7 @@ def test_gradients_of_mixed_nestings(unit, options, lengths):
         (deep([f, deep([f, f], "residual")]), (make(3, 4, 1), (make(4, 4, 2), make(4, 4, 3)))),
     ]
     for network, p in nestings:
-        check_unit(network, p, X, None, LENGTHS[lengths], samples=12, **options).check(1e-7)
+        check_unit(network, p, X, None, LENGTHS[lengths], samples=5, **options).check(1e-7)
 
 
 @pytest.mark.parametrize("arriving", [("Y", "state"), ("Y",), ("state",), ()], ids="+".join)
@@ -284,40 +296,60 @@ def test_pytorch_with_the_same_masks_and_skips(skip, per, dtype, tol, rng):
 
 # ---- dropout
 def test_masks_are_zeros_and_the_inverse_share():
-    masks = dropout_masks(0, 0.2, 200, 50, [7, 3])
+    masks = dropout_masks(0, 50, [7, 3], 0.2, T=200)
     assert [m.shape for m in masks] == [(200, 50, 7), (200, 50, 3)] and all(m.dtype == np.float32 for m in masks)
     assert set(np.unique(masks[0])) == {np.float32(0), np.float32(1.25)}
     for m in masks:  # five standard errors of a mean of independent draws
         assert abs(m.mean() - 1) < 5 * np.sqrt(0.25 / m.size)
     assert abs(np.corrcoef(masks[1][:-1].ravel(), masks[1][1:].ravel())[0, 1]) < 0.03  # steps are drawn apart
-    assert dropout_masks(0, 0, 4, 2, [3, 5]) == (None, None)
+    assert dropout_masks(0, 2, [3, 5], 0, T=4) == (None, None) == dropout_masks(None, 2, [3, 5], 0.5)
 
 
 def test_masks_repeat_with_their_seed_and_go_on_with_their_generator():
-    same = dropout_masks(5, 0.5, 6, 4, [3]), dropout_masks(np.random.default_rng(5), 0.5, 6, 4, [3])
+    same = dropout_masks(5, 4, [3], 0.5, 6), dropout_masks(np.random.default_rng(5), 4, [3], 0.5, 6)
     assert (same[0][0] == same[1][0]).all()
     rng = np.random.default_rng(5)
-    assert not (dropout_masks(rng, 0.5, 6, 4, [3])[0] == dropout_masks(rng, 0.5, 6, 4, [3])[0]).all()
+    assert not (dropout_masks(rng, 4, [3], 0.5, 6)[0] == dropout_masks(rng, 4, [3], 0.5, 6)[0]).all()
 
 
 def test_one_seed_gives_the_same_units_in_both_dtypes():
-    a, b = (dropout_masks(1, 0.3, 6, 4, [3], dtype)[0] for dtype in (np.float32, np.float64))
+    a, b = (dropout_masks(1, 4, [3], 0.3, 6, dtype)[0] for dtype in (np.float32, np.float64))
     assert b.dtype == np.float64 and ((a > 0) == (b > 0)).all()
 
 
 def test_masks_of_ones_change_nothing_and_none_stands_for_them():
     p, X, state, _ = deep_case(UNITS[0], None)
-    f, ones = deep([rnn] * 3), (np.ones((6, 4, 5)), np.ones((1, 4, 2)))
+    f, ones = deep([rnn] * 3), (np.ones((6, 4, 5)), np.ones((4, 2)))
     want = run(f, p, X, state, None)
-    for masks in (ones, (ones[0], None), (None, None), [None, ones[1]]):
+    for masks in (ones, (ones[0], None), (None, None), [None, ones[1]], DeepMasks(ones), DeepMasks(None, None)):
         agree(run(f, p, X, state, None, masks=masks), want, 0)
+
+
+def test_noise_inside_the_units_too():
+    "Drawn by one call for any nesting, handed down by name, and none of it lost."
+    o = {"dtype": np.float64}
+    layer = Deep([
+        Bidirectional(LSTM(3, 4, recurrent_dropout=0.3, **o)),
+        RNN(8, 5, **o),
+        Deep([LSTM(5, 3, zoneout_c=0.2, **o), GRU(3, 4, **o)], dropout=0.25),
+    ], dropout=0.25)
+    X, masks = np.random.default_rng(0).normal(size=(6, 4, 3)), layer.masks(3, 4, 6)
+    assert list(leaves(masks)) == ["between.0", "between.1", "inside.0.forward.drop", "inside.0.backward.drop",
+                                   "inside.2.between.0", "inside.2.inside.0.hold_c"]
+    network = deep([bidirectional(lstm), rnn, deep([lstm, gru])])
+    assert (network(layer.params, X, None, [6, 3, 1, 4], masks=masks)[0] == layer(X, None, [6, 3, 1, 4], masks)[0]).all()
+    check_unit(network, layer.params, X, layer.initial_state(4), [6, 3, 1, 4], masks=masks, samples=12).check(1e-7)
+    for name in leaves(masks):  # each of them has an effect
+        less = like(masks, {k: m * 0.5 if k == name else m for k, m in leaves(masks).items()})
+        assert not np.allclose(layer(X, masks=less)[0], layer(X, masks=masks)[0])
+    assert (layer(X, masks=layer.masks(None, 4))[0] == layer(X)[0]).all()  # no generator: the means, as without masks
 
 
 # ---- the layer
 LAYERS = {
     "plain": lambda **o: Deep([RNN(3, 5, **o), RNN(5, 2, "relu", **o), RNN(2, 4, **o)]),
     "residual": lambda **o: Deep([RNN(3, 4, **o), RNN(4, 4, **o)], dropout=0.25, skip="residual"),
-    "both": lambda **o: Deep([RNN(3, 5, **o), RNN(8, 2, **o)], dropout=0.1, skip="both", per="sequence"),
+    "both": lambda **o: Deep([LSTM(3, 5, **o), GRU(8, 2, **o)], dropout=0.1, skip="both"),
     "nested": lambda **o: Deep([RNN(3, 5, **o), Deep([RNN(5, 5, **o), RNN(5, 5, **o)], skip="residual")], skip="output"),
     "directions": lambda **o: Deep([Bidirectional(RNN(3, 2, **o)), Bidirectional([RNN(4, 3, **o), RNN(4, 3, seed=2, **o)], "mean")]),
 }
@@ -337,7 +369,7 @@ def test_configuration_round_trip(name):
 @pytest.mark.parametrize("name", LAYERS)
 def test_layer_gradients(name):
     layer = LAYERS[name](dtype=np.float64)
-    X, masks = np.random.default_rng(0).normal(size=(5, 3, 3)), layer.masks(4, 5, 3)
+    X, masks = np.random.default_rng(0).normal(size=(5, 3, 3)), layer.masks(4, 3, 5)
     p = tree_map(lambda a: a + 0.1, layer.params)
 
     def unit(p, X, state, lengths):
@@ -364,18 +396,18 @@ def test_no_step_where_a_layer_has_none():
     assert not hasattr(layer, "step") and hasattr(LAYERS["plain"](), "step")
     with pytest.raises(AttributeError, match="its backward layer begins at the end of the sequence"):
         layer.step(np.zeros((1, 3), np.float32))
-    with pytest.raises(TypeError, match="a step, got Deep"):
+    with pytest.raises(TypeError, match="got Deep without step"):
         LanguageModel(Vocabulary.characters("abc"), layer)
 
 
 def test_layer_draws_its_masks_and_uses_them_only_when_given():
     layer, X = LAYERS["residual"](), np.random.default_rng(0).normal(size=(6, 4, 3)).astype(np.float32)
-    plain, other = layer(X)[0], layer(X, masks=layer.masks(0, 6, 4))[0]
+    plain, other = layer(X)[0], layer(X, masks=layer.masks(0, 4, 6))[0]
     assert (layer(X)[0] == plain).all() and not np.allclose(other, plain)
-    assert (layer(X, masks=layer.masks(0, 6, 4))[0] == other).all()
-    assert LAYERS["plain"]().masks(0, 6, 4) is None
-    assert LAYERS["both"](dtype=np.float64).masks(0, 6, 4)[0].shape == (1, 4, 5)
-    assert LAYERS["both"](dtype=np.float64).masks(0, 6, 4)[0].dtype == np.float64
+    assert (layer(X, masks=layer.masks(0, 4, 6))[0] == other).all()
+    assert LAYERS["plain"]().masks(0, 4, 6) is None
+    masks = LAYERS["both"](dtype=np.float64).masks(0, 4)
+    assert [m.shape for m in masks.between] == [(4, 5)] and masks.between[0].dtype == np.float64 and not leaves(masks.inside)
 
 
 def test_fresh_layers_are_alike_and_different():
@@ -453,11 +485,15 @@ def test_bad_arguments_are_named():
         f(p, device.asarray(X))
     with pytest.raises(ValueError, match=r"skip='residual': layers\[1\] reads 5 features and puts out 2; they must agree"):
         deep([rnn] * 3, "residual")(p, X)
-    with pytest.raises(TypeError, match="masks: expected a tuple of 2, lowest layer first, got tuple of 3"):
+    with pytest.raises(TypeError, match="masks.between: expected a tuple of 2, lowest layer first, got tuple of 3"):
         f(p, X, masks=(*masks, masks[0]))
-    with pytest.raises(ValueError, match=r"masks\[1\]: expected shape \(6, 4, 2\), got \(6, 4, 5\)"):
+    with pytest.raises(TypeError, match="masks.inside: expected a tuple of 3, lowest layer first, got tuple of 2"):
+        f(p, X, masks=DeepMasks(masks, (None, None)))
+    with pytest.raises(ValueError, match=r"masks.between\[1\]: expected shape \(6, 4, 2\), got \(6, 4, 5\)"):
         f(p, X, masks=(masks[0], masks[0]))
-    with pytest.raises(TypeError, match=r"masks\[0\]: expected float64, got bool"):
+    with pytest.raises(ValueError, match=r"masks.between\[0\]: expected shape \(4, 5\), got \(5,\)"):
+        f(p, X, masks=(masks[0][0, 0], None))
+    with pytest.raises(TypeError, match=r"masks.between\[0\]: expected float64, got bool"):
         f(p, X, masks=(masks[0] > 0, None))
     with pytest.raises(TypeError, match="bring them to one side"):
         f(p, X, masks=device_masks(masks))
@@ -474,11 +510,12 @@ def device_masks(masks):
 
 
 @pytest.mark.parametrize("make, error, message", [
-    (lambda: dropout_masks(0, 1.0, 2, 2, [3]), ValueError, "dropout: expected a rate of at least 0 and less than 1, got 1.0"),
-    (lambda: dropout_masks(0, -0.1, 2, 2, [3]), ValueError, "dropout: expected a rate"),
-    (lambda: dropout_masks(0, True, 2, 2, [3]), ValueError, "dropout: expected a rate"),
-    (lambda: dropout_masks(0, float("nan"), 2, 2, [3]), ValueError, "dropout: expected a rate"),
-    (lambda: dropout_masks(0, 0.1, 2, 2, [3], per="batch"), ValueError, "per: expected one of step, sequence, got 'batch'"),
+    (lambda: dropout_masks(0, 2, [3], 1.0), ValueError, "dropout: expected a rate of at least 0 and below 1, got 1.0"),
+    (lambda: dropout_masks(0, 2, [3], -0.1), ValueError, "dropout: expected a rate"),
+    (lambda: dropout_masks(0, 2, [3], True), ValueError, "dropout: expected a rate"),
+    (lambda: dropout_masks(0, 2, [3], float("nan")), ValueError, "dropout: expected a rate"),
+    (lambda: dropout_masks("seed", 2, [3], 0.1), ValueError, "rng: expected a numpy.random.Generator or a seed"),
+    (lambda: dropout_masks(0, 2, [3], 0.1, dtype=np.int32), TypeError, "dtype: expected float32 or float64, got int32"),
     (lambda: Deep([]), TypeError, r"layers: expected a list of recurrent layers, got \[\]"),
     (lambda: Deep(RNN(3, 5)), TypeError, "layers: expected a list of recurrent layers, got RNN"),
     (lambda: Deep([RNN(3, 5), 5]), TypeError, r"layers\[1\]: expected a recurrent layer .* got int"),
@@ -490,8 +527,6 @@ def device_masks(masks):
     (lambda: Deep([RNN(3, 5)], skip="skip"), ValueError, "skip: expected None or one of"),
     (lambda: Deep([RNN(5, 5)] * 2), ValueError, "'0.Wax' and '1.Wax' are one array"),
     (lambda: Deep([RNN(5, 5), RNN(5, 5, dtype=np.float64)]), TypeError, "1.Wax: expected float32, got float64"),
-    (lambda: Deep([Deep([RNN(3, 5), RNN(5, 5)], 0.5), RNN(5, 5)]), ValueError, r"layers\[0\]: a Deep with dropout=0.5 inside another"),
-    (lambda: Bidirectional(Deep([RNN(3, 5), RNN(5, 5)], dropout=0.5)), ValueError, "layer: a Deep with dropout=0.5 inside another layer"),
 ])
 def test_bad_layers_are_named(make, error, message):
     with pytest.raises(error, match=message):

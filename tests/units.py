@@ -67,7 +67,6 @@ UNITS = (
 )
 
 CASES = [(u, o) for u in UNITS for o in u.options]
-COMBINED = [(u, u.options[0]) for u in UNITS if u.name in ("rnn", "gru-after", "lstm-peepholes")]  # one of each kind, to stack and to pair
 FORMS = [(u, o, form) for u, o in CASES for form in u.forms if form != "plain"]
 
 
