@@ -8,12 +8,17 @@ __all__ = []
 import lazy_loader
 
 # %% ../nbs/index.ipynb #38a50aeb
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["course"], submod_attrs={
     "backend": ["array_module", "asnumpy", "leaves", "like", "to", "tree_map", "use"],
     "notation": ["Vocabulary", "mask", "one_hot", "pad", "tokenize", "unpad"],
     "rnn": ["Dense", "Embedding", "RNN", "RNNParams", "RNNState", "log_softmax", "rnn_init", "rnn_step", "sigmoid", "softmax"],
     "gru": ["GRU", "GRUParams", "GRUState", "gru_gate", "gru_gates", "gru_init", "gru_step"],
     "lstm": ["LSTM", "LSTMMasks", "LSTMParams", "LSTMState", "draw_lstm", "lstm_gate", "lstm_gates", "lstm_init", "lstm_masks", "lstm_step"],
+    "brnn": ["Bidirectional", "bidirectional", "reverse"],
+    "deep_rnn": ["Deep", "deep", "dropout_masks"],
+    "vanishing": ["agreement", "gradient_by_lag", "identity_init", "plot_gradient_by_lag"],
+    "rnn_types": ["Classifier", "Generator", "Seq2Seq", "Tagger"],
+    "interop": ["onnx_gru", "onnx_lstm", "onnx_rnn"],
     "bptt": ["binary_cross_entropy", "check_unit", "cross_entropy", "gradcheck", "windows"],
     "optim": ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop", "clip_norm", "clip_value"],
     "training": ["EarlyStopping", "History", "train"],
