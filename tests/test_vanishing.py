@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from units import CASES, case, label
 
-from seqbook.backend import device, leaves, tree_map
+from seqbook.backend import device, leaves, to, tree_map
 from seqbook.rnn import RNNParams, RNNState, rnn, rnn_init
 from seqbook.vanishing import (
     ADJECTIVES,
@@ -177,6 +177,15 @@ class TestMeasure:
         got = gradient_by_lag(unit.forms["table"], there(p), there(X), there(state), **how, **options)
         want = gradient_by_lag(unit.forms["table"], p, X, state, **how, **options)
         assert isinstance(got, np.ndarray) and np.allclose(got, want, rtol=1e-10, equal_nan=True)
+
+    @pytest.mark.gpu
+    @pytest.mark.parametrize("how", [{}, {"norm": "spectral"}, {"probes": 3}, {"lengths": [5, 2, 0, 1]}], ids=str)
+    @pytest.mark.parametrize("unit, options", CASES, ids=label)
+    def test_on_a_gpu(self, unit, options, how):
+        arguments = case(unit)
+        got = gradient_by_lag(unit.forms["table"], *to(arguments, "cupy"), **how, **options)
+        want = gradient_by_lag(unit.forms["table"], *arguments, **how, **options)
+        assert isinstance(got, np.ndarray) and np.allclose(got, want, rtol=1e-8, equal_nan=True)
 
     def test_arguments_stay_as_they_are(self, rng):
         p, X, state = rnn_init(rng, 3, 4, np.float64), rng.normal(size=(5, 2, 3)), RNNState(rng.normal(size=(2, 4)))
