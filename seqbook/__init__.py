@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["course
     "lstm": ["LSTM", "LSTMMasks", "LSTMParams", "LSTMState", "draw_lstm", "lstm_gate", "lstm_gates", "lstm_init", "lstm_masks", "lstm_step"],
     "brnn": ["Bidirectional", "bidirectional", "reverse"],
     "deep_rnn": ["Deep", "deep", "dropout_masks"],
-    "vanishing": ["agreement", "gradient_by_lag", "identity_init", "plot_gradient_by_lag"],
+    "vanishing": ["agreement", "factor_per_step", "gradient_by_lag", "identity_init", "plot_gradient_by_lag"],
     "rnn_types": ["Classifier", "Generator", "Seq2Seq", "Tagger"],
     "interop": ["onnx_gru", "onnx_lstm", "onnx_rnn"],
     "bptt": ["binary_cross_entropy", "check_unit", "cross_entropy", "gradcheck", "windows"],
