@@ -292,19 +292,21 @@ class LanguageModel:
         layer=None,              # any layer with the sequence contract and a `step`; None: RNN(n_x, n_a)
         n_x: int | None = None,  # features of a symbol; None: the layer's, or 64, or n_v where that is less
         n_a: int = 128,          # units of the RNN that is made where no layer is given
-        seed: int = 0,           # draws all the weights; None: unpredictable
+        seed: int = 0,           # draws all the weights; None: unpredictable; or a np.random.Generator
         dtype=np.float32,        # float32 or float64
     ):
         if not isinstance(vocabulary, Vocabulary):
             raise TypeError(f"vocabulary: expected a Vocabulary such as Vocabulary.characters(text), got {vocabulary!r:.60}")
-        n_x, n_a, seed = None if n_x is None else _whole("n_x", n_x), _whole("n_a", n_a), None if seed is None else _whole("seed", seed, 0)
+        n_x, n_a = None if n_x is None else _whole("n_x", n_x), _whole("n_a", n_a)
+        if seed is not None and not isinstance(seed, np.random.Generator):
+            seed = _whole("seed", seed, 0)
         if layer is not None:
             _needs("layer", layer, "a layer such as RNN(64, 128)", "__call__", "step", "params", "n_x", "n_a")
             if n_x not in (None, layer.n_x):
                 raise ValueError(f"n_x: the layer takes {layer.n_x} features, got {n_x}")
         rng, n_v = np.random.default_rng(seed), len(vocabulary)
         n_x = layer.n_x if layer is not None else n_x or min(64, n_v)
-        self.vocabulary, self.seed = vocabulary, seed
+        self.vocabulary, self.seed = vocabulary, None if isinstance(seed, np.random.Generator) else seed
         self.embedding = Embedding(n_v, n_x, seed=rng, dtype=dtype)
         self.layer = RNN(n_x, n_a, seed=rng, dtype=dtype) if layer is None else layer
         self.output = Dense(self.layer.n_a, n_v, seed=rng, dtype=dtype)
