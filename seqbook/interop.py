@@ -366,7 +366,7 @@ def onnx_lstm(
     def unit(d, X, states):
         if clip is None and [f.name for f in functions[d]] == ["Sigmoid", "Tanh", "Tanh"]:
             weights = {"W": i.W, "R": i.R, "B": i.B} | ({} if P is None else {"P": P})
-            p = lstm_from_onnx({k: w[d : d + 1] for k, w in weights.items()}, bool(input_forget))
+            p = lstm_from_onnx(**{k: w[d : d + 1] for k, w in weights.items()}, input_forget=input_forget)
             Y, end, _ = lstm(p, X, LSTMState(*states), i.lengths)
             return Y, end
         step = partial(_lstm_step, i.W[d], i.R[d], i.B[d], None if P is None else P[d], functions[d], input_forget)
