@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['device', 'module_of', 'array_module', 'BackendError', 'gpu_missing', 'creation_module', 'use', 'asnumpy', 'to',
-           'check_array', 'leaves', 'tree_map', 'like', 'register', 'implementation', 'DeviceArray']
+           'check_array', 'check_whole', 'check_number', 'leaves', 'tree_map', 'like', 'register', 'implementation',
+           'DeviceArray']
 
 # %% ../nbs/00_backend.ipynb #4d580be2
+import math
 import os
 import sys
 from collections import Counter
 from importlib import import_module
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -143,6 +146,38 @@ def check_array(
         expected = "an integer" if dtype == "int" else " or ".join(allowed)
         raise TypeError(f"{name}: expected {expected}, got {x.dtype.name}; convert it with {name}.astype(...)")
     return x
+
+# %% ../nbs/00_backend.ipynb #d08e694c
+def check_whole(
+    name: str,  # the argument's name, for the message
+    x,          # what came
+    low=1,      # the least value allowed
+    high=None,  # the largest value allowed; None: any
+) -> int:
+    "Check a whole number. TypeError: none, or True or False; ValueError: out of range."
+    expected = f"{name}: expected a whole number >= {low}" + ("" if high is None else f" and <= {high}") + f", got {x!r:.60}"
+    if isinstance(x, (bool, np.bool_)) or not isinstance(x, Integral):
+        raise TypeError(f"{expected} ({type(x).__name__})")
+    if x < low or high is not None and x > high:
+        raise ValueError(expected)
+    return int(x)
+
+
+def check_number(
+    name: str,       # the argument's name, for the message
+    x,               # what came
+    low=0.0,         # the range's lower end
+    high=math.inf,   # and its upper end
+    brackets="[)",   # a square bracket: the end is allowed; a round one: it is not
+) -> float:
+    "Check a real number. TypeError: none; ValueError: NaN, or out of range."
+    expected = f"{name}: expected a number in {brackets[0]}{low:g}, {high:g}{brackets[1]}, got {x!r:.60}"
+    if isinstance(x, (bool, np.bool_)) or not isinstance(x, Real):
+        raise TypeError(f"{expected} ({type(x).__name__})")
+    above, below = x > low if brackets[0] == "(" else x >= low, x < high if brackets[1] == ")" else x <= high
+    if not (above and below):
+        raise ValueError(expected)
+    return float(x)
 
 # %% ../nbs/00_backend.ipynb #7aaa0d87
 def _branches(tree):

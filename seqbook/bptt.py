@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .backend import array_module, check_array, leaves, like, tree_map
+from .backend import array_module, check_array, check_number, check_whole, leaves, like, tree_map
 from .rnn import log_softmax, sigmoid
 
 # %% ../nbs/03_bptt.ipynb #1789d41e
@@ -138,10 +138,9 @@ def gradcheck(
     seed=0,        # chooses the random entries
 ) -> GradReport:
     "Compare gradients with central differences, entry by entry. Equation 3.7."
-    if not eps > 0:
-        raise ValueError(f"eps: expected a number above 0, got {eps!r}")
-    if samples is not None and (not isinstance(samples, (int, np.integer)) or samples < 1):
-        raise ValueError(f"samples: expected a whole number of at least 1, or None for all, got {samples!r}")
+    check_number("eps", eps, brackets="()")
+    if samples is not None:
+        check_whole("samples", samples)
     points, exact = leaves(tree), leaves(like(tree, leaves(grads), "grads"))
     for name, a in points.items():
         check_array(name or "tree", a, dtype=np.float64)
@@ -205,8 +204,7 @@ def windows(
     steps: int,  # time steps in a window
 ):               # -> iterator of slices; the last one may be shorter
     "Cut sequences into consecutive windows of time, for truncated backpropagation."
-    if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 1:
-        raise ValueError(f"steps: expected a whole number of at least 1, got {steps!r}")
+    check_whole("steps", steps)
     group = arrays if isinstance(arrays, tuple) else (arrays,)
     if len({len(a) for a in group}) > 1:
         raise ValueError(f"arrays: expected one number of time steps, got {[len(a) for a in group]}")

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, leaves, like, to
+from .backend import array_module, asnumpy, check_array, check_number, check_whole, leaves, like, to
 from .bptt import cross_entropy
 from .data import Corpus, Splits
 from .notation import Vocabulary, _integers, mask, pad, tokenize
-from .optim import Adam, _number, _whole
-from .rnn import RNN, Dense, Embedding, log_softmax
+from .optim import Adam
+from .rnn import RNN, Dense, Embedding, apply, generator, log_softmax
 from .training import History, Shuffled, Stream, _needs, load_tree, save_tree, train
 
 # %% ../nbs/05_language_model.ipynb #7953f3ff
@@ -158,7 +158,7 @@ def _symbols(ids, n_v, name="ids", least=0):
 # %% ../nbs/05_language_model.ipynb #e49638fa
 def _discount(x):
     "A number between 0 and 1, or None."
-    return None if x is None else _number(0, 1, "()")("discount", x)
+    return None if x is None else check_number("discount", x, 0, 1, "()")
 
 
 class NGram:
@@ -173,7 +173,7 @@ class NGram:
     ):
         if smoothing not in SMOOTHINGS:
             raise ValueError(f"smoothing: expected one of {', '.join(SMOOTHINGS)}, got {smoothing!r}")
-        self.order, self.n_v, self.smoothing, self.tables = _whole("order", order, 0), _whole("n_v", n_v), smoothing, []
+        self.order, self.n_v, self.smoothing, self.tables = check_whole("order", order, 0), check_whole("n_v", n_v), smoothing, []
         self.discount = _discount(discount)
 
     def _counted(self):
@@ -292,24 +292,25 @@ class LanguageModel:
         layer=None,              # any layer with the sequence contract and a `step`; None: RNN(n_x, n_a)
         n_x: int | None = None,  # features of a symbol; None: the layer's, or 64, or n_v where that is less
         n_a: int = 128,          # units of the RNN that is made where no layer is given
-        seed: int = 0,           # draws all the weights; None: unpredictable; or a np.random.Generator
+        seed: int = 0,           # draws the weights, and noise in training; None: unpredictable; or a np.random.Generator
         dtype=np.float32,        # float32 or float64
     ):
         if not isinstance(vocabulary, Vocabulary):
             raise TypeError(f"vocabulary: expected a Vocabulary such as Vocabulary.characters(text), got {vocabulary!r:.60}")
-        n_x, n_a = None if n_x is None else _whole("n_x", n_x), _whole("n_a", n_a)
+        n_x, n_a = None if n_x is None else check_whole("n_x", n_x), check_whole("n_a", n_a)
         if seed is not None and not isinstance(seed, np.random.Generator):
-            seed = _whole("seed", seed, 0)
+            seed = check_whole("seed", seed, 0)
         if layer is not None:
             _needs("layer", layer, "a layer such as RNN(64, 128)", "__call__", "step", "params", "n_x", "n_a")
             if n_x not in (None, layer.n_x):
                 raise ValueError(f"n_x: the layer takes {layer.n_x} features, got {n_x}")
-        rng, n_v = np.random.default_rng(seed), len(vocabulary)
+        rng, n_v = generator(seed), len(vocabulary)
         n_x = layer.n_x if layer is not None else n_x or min(64, n_v)
         self.vocabulary, self.seed = vocabulary, None if isinstance(seed, np.random.Generator) else seed
         self.embedding = Embedding(n_v, n_x, seed=rng, dtype=dtype)
         self.layer = RNN(n_x, n_a, seed=rng, dtype=dtype) if layer is None else layer
         self.output = Dense(self.layer.n_a, n_v, seed=rng, dtype=dtype)
+        self.rng = rng.spawn(1)[0]  # draws the layer's noise in training; kept in checkpoints; None: no noise
 
     @property
     def params(self):
@@ -329,10 +330,10 @@ class LanguageModel:
         "The state before the first symbol, for B texts."
         return self.layer.initial_state(B)
 
-    def logits(self, ids, state=None, lengths=None):
-        "ids (T, B) -> Z (T, B, n_v) scores of the next symbol, state, pullback; pullback(dZ) -> gradients like `params`."
+    def logits(self, ids, state=None, lengths=None, rng=None):
+        "ids (T, B) -> Z (T, B, n_v) scores of the next symbol, state, pullback(dZ) -> gradients like `params`. `rng` draws noise."
         X, back_x = self.embedding(check_array("ids", self.xp.asarray(ids), ("T", "B"), "int"))
-        A, state, back_a = self.layer(X, state, lengths)
+        A, state, back_a = apply(self.layer, X, state, lengths, rng)
         Z, back_z = self.output(A)
 
         def pullback(dZ):
@@ -351,10 +352,10 @@ class LanguageModel:
         return a @ self.output.params.Wya.T + self.output.params.by, state
 
     def loss_and_grads(self, batch, state=None):
-        "(inputs, targets) or (inputs, targets, lengths) -> mean nats per symbol, gradients, state."
+        "(inputs, targets) or (inputs, targets, lengths) -> mean nats per symbol, gradients, state. In training: with the layer's noise."
         inputs, targets, *lengths = batch
         counts = self.xp.asarray(mask(lengths[0], len(inputs))) if lengths else None
-        Z, state, pullback = self.logits(inputs, state, *lengths)
+        Z, state, pullback = self.logits(inputs, state, *(lengths or [None]), rng=self.rng)
         loss, back = cross_entropy(Z, self.xp.asarray(targets), counts)
         return loss, pullback(back()), state
 
@@ -415,7 +416,7 @@ def end_of(
 # %% ../nbs/05_language_model.ipynb #7c88ec7b
 def _batches(model, data, batch_size, T, seed):
     "A stream or shuffled sentences, for the training loop."
-    data, batch_size, seed = _text(model.vocabulary, data), _whole("batch_size", batch_size), _whole("seed", seed, 0)
+    data, batch_size, seed = _text(model.vocabulary, data), check_whole("batch_size", batch_size), check_whole("seed", seed, 0)
     if not isinstance(data, list):
         if len(data) <= batch_size:
             raise ValueError(f"data: {batch_size} streams need at least {batch_size + 1} symbols, got {len(data)}; see batch_size")
@@ -484,7 +485,7 @@ def _evaluate(
     batch_size=1,   # parallel streams (1: every symbol knows all before it); for sentences it does not matter
 ) -> Evaluation:
     "How well the model predicts a text: equation 5.2, exact. A stream's first symbol is not predicted, a sentence's end is."
-    data, batch_size = _text(self.vocabulary, data), _whole("batch_size", batch_size)
+    data, batch_size = _text(self.vocabulary, data), check_whole("batch_size", batch_size)
     if isinstance(data, list):
         return evaluation(_evaluate_sentences(self, data), sum(len(s) + 1 for s in data))
     return evaluation(_evaluate_stream(self, data, min(batch_size, len(data) - 1)), len(data) - 1)

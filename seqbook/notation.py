@@ -16,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, creation_module
+from .backend import array_module, asnumpy, check_array, check_whole, creation_module
 
 # %% ../nbs/01_notation.ipynb #0c4d3f84
 _TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W_]+(?:['’][^\W_]+)*|[^\w\s]|_")
@@ -177,9 +177,9 @@ def _most_frequent(tokens, size, min_count, special):
     if isinstance(tokens, str):
         raise TypeError("tokens: expected a list of tokens, got one str; tokenize(text) gives words, list(text) characters")
     special = [s for s in dict.fromkeys(special) if s is not None]
-    _whole("min_count", min_count, 1)
+    check_whole("min_count", min_count, 1)
     if size is not None:
-        _whole("size", size, len(special) + 1)
+        check_whole("size", size, len(special) + 1)
     counts = [(-n, s) for s, n in Counter(tokens).items() if n >= min_count and s not in special]
     if not counts:
         raise ValueError(f"tokens: expected at least one that occurs {min_count} times or more, got none")
@@ -236,12 +236,6 @@ def _resolve(v, ids, tokens):
     return ids
 
 
-def _whole(name, value, least):
-    "Raise unless value is a whole number of at least `least`."
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}: expected a whole number of at least {least}, got {value!r}")
-
-
 def _check_range(name, ids, n):
     "Raise unless 0 <= ids < n. On a device this waits for one truth value."
     bad = (ids < 0) | (ids >= n)
@@ -276,7 +270,7 @@ def one_hot(
     "One-hot vectors, eq. 1.2. ValueError for an id outside the dictionary; on a device that check waits once."
     ids = _integers("ids", ids)
     xp = array_module(ids)
-    _whole("n", n, 1)
+    check_whole("n", n, 1)
     _check_range("ids", ids, n)
     out = xp.zeros((*ids.shape, n), dtype=dtype)
     out.reshape(-1, n)[xp.arange(ids.size), ids.reshape(-1)] = 1
@@ -376,7 +370,7 @@ def mask(
     lengths = _integers("lengths", lengths)
     if lengths.ndim != 1:
         raise ValueError(f"lengths: expected shape (B,), got {tuple(lengths.shape)}")
-    _whole("T", T, 0)
+    check_whole("T", T, 0)
     check_lengths(lengths, T, len(lengths))
     return array_module(lengths).arange(T)[:, None] < lengths[None, :]
 
@@ -413,8 +407,8 @@ def batches(
     chunk: int = 50,  # batches that are sorted together
 ):                    # -> iterator of X (T, B, ...), lengths (B,), indices (B,) into `sequences`
     "One pass over the data in padded batches, every sequence exactly once. One seed gives one order."
-    _whole("batch_size", batch_size, 1)
-    _whole("chunk", chunk, 1)
+    check_whole("batch_size", batch_size, 1)
+    check_whole("chunk", chunk, 1)
     if not (rng is None or isinstance(rng, (int, np.integer, np.random.Generator))):
         raise TypeError(f"rng: expected None, a seed or a np.random.Generator, got {type(rng).__name__}")
     rows = _rows("sequences", sequences)

@@ -11,36 +11,14 @@ __all__ = ['Settings', 'Schedule', 'constant', 'step_decay', 'exponential', 'cos
 # %% ../nbs/practice/optim.ipynb #2eacaea4
 import math
 from dataclasses import dataclass, fields
-from numbers import Integral, Real
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, implementation, leaves, tree_map
+from .backend import array_module, asnumpy, check_array, check_number, check_whole, implementation, leaves, tree_map
 
 # %% ../nbs/practice/optim.ipynb #fa6659b2
-def _number(low=0.0, high=math.inf, brackets="[)"):
-    "A check: a real number in the range."
-    def check(name, x):
-        expected = f"{name}: expected a number in {brackets[0]}{low:g}, {high:g}{brackets[1]}, got {x!r}"
-        if isinstance(x, bool) or not isinstance(x, Real):
-            raise TypeError(f"{expected} ({type(x).__name__})")
-        above = x > low if brackets[0] == "(" else x >= low
-        if not (above and (x < high if brackets[1] == ")" else x <= high)):
-            raise ValueError(expected)
-        return float(x)
-    return check
-
-
-def _whole(name, x, low=1):
-    "A check: a whole number, at least `low`."
-    if isinstance(x, bool) or not isinstance(x, Integral):
-        raise TypeError(f"{name}: expected a whole number >= {low}, got {x!r} ({type(x).__name__})")
-    if x < low:
-        raise ValueError(f"{name}: expected a whole number >= {low}, got {x!r}")
-    return int(x)
-
-
 def _flag(name, x):
     "A check: True or False."
     if not isinstance(x, (bool, np.bool_)):
@@ -52,7 +30,7 @@ def _betas(name, x):
     "A check: two numbers in [0, 1)."
     if not isinstance(x, (tuple, list)) or len(x) != 2:
         raise TypeError(f"{name}: expected two numbers (beta1, beta2), got {x!r}")
-    return tuple(_number(0, 1)(f"{name}[{i}]", b) for i, b in enumerate(x))
+    return tuple(check_number(f"{name}[{i}]", b, 0, 1) for i, b in enumerate(x))
 
 
 def _schedule(name, x):
@@ -62,12 +40,12 @@ def _schedule(name, x):
     return x
 
 
-_share, _positive, _not_negative = _number(0, 1), _number(0, brackets="()"), _number()
+_share, _positive = partial(check_number, high=1), partial(check_number, brackets="()")
 _CHECKS = {
-    "lr": _not_negative, "momentum": _share, "alpha": _share, "betas": _betas, "eps": _positive,
-    "weight_decay": _not_negative, "lr_decay": _not_negative, "initial_accumulator_value": _not_negative,
-    "nesterov": _flag, "centered": _flag, "schedule": _schedule, "steps": _whole, "every": _whole, "factor": _positive,
-    "final": _not_negative, "pct_start": _number(0, 1, "()"), "div_factor": _positive, "final_div_factor": _positive,
+    "lr": check_number, "momentum": _share, "alpha": _share, "betas": _betas, "eps": _positive,
+    "weight_decay": check_number, "lr_decay": check_number, "initial_accumulator_value": check_number,
+    "nesterov": _flag, "centered": _flag, "schedule": _schedule, "steps": check_whole, "every": check_whole, "factor": _positive,
+    "final": check_number, "pct_start": partial(check_number, high=1, brackets="()"), "div_factor": _positive, "final_div_factor": _positive,
 }
 
 # %% ../nbs/practice/optim.ipynb #8a67999a
@@ -397,7 +375,7 @@ class Resumable(Settings):
         "Go on from a state. ValueError: not the slots of this optimiser. That leaves and shapes fit is checked at the next step."
         if not isinstance(state, (tuple, list)) or len(state) != 2 or not isinstance(state[1], dict) or "t" not in state[1]:
             raise ValueError(f"state: expected (arrays, {{'t': steps}}) as state() gives, got {type(state).__name__}")
-        t, slots = _whole("state: t", state[1]["t"], low=0), {}
+        t, slots = check_whole("state: t", state[1]["t"], low=0), {}
         for key, a in leaves(state[0]).items():
             slot, _, name = key.partition(".")
             slots.setdefault(slot, {})[name] = check_array(f"state.{key}", a, dtype="float").copy()
@@ -409,7 +387,7 @@ class Resumable(Settings):
 # %% ../nbs/practice/optim.ipynb #5d75bbb5
 def _rate(name, x):
     "A check: a number >= 0, or a function from the step count to one."
-    return x if callable(x) else _not_negative(name, x)
+    return x if callable(x) else check_number(name, x)
 
 
 class Optimizer(Resumable):
@@ -428,7 +406,7 @@ class Optimizer(Resumable):
 
     def rate(self) -> float:
         "The learning rate of the next step."
-        return _not_negative(f"lr({self.t})", self.lr(self.t)) if callable(self.lr) else self.lr
+        return check_number(f"lr({self.t})", self.lr(self.t)) if callable(self.lr) else self.lr
 
     def gradient(self, xp, p, g, scale):
         "scale g + weight_decay p, in scratch; g itself where there is nothing to do."
@@ -572,7 +550,7 @@ def clip_scale(
     eps: float = 0.0, # >= 0, added to the norm; 1e-6 gives PyTorch's clip_grad_norm_ to the digit
 ):                    # -> array of shape (), at most 1
     "c / max(norm + eps, c), what shortens a gradient to length c; for `Optimizer.step(..., scale=)`. (optim.10)."
-    max_norm, eps = _positive("max_norm", max_norm), _not_negative("eps", eps)
+    max_norm, eps = check_number("max_norm", max_norm, brackets="()"), check_number("eps", eps)
     return max_norm / array_module(norm).maximum(norm + eps, max_norm)
 
 
@@ -592,7 +570,7 @@ def clip_value(
     max_abs: float,  # largest magnitude of an entry, in (0, inf)
 ):                   # -> a new tree
     "Cut every entry to [-max_abs, max_abs]. The direction changes wherever a cut is made."
-    max_abs = _positive("max_abs", max_abs)
+    max_abs = check_number("max_abs", max_abs, brackets="()")
     _gradients(grads)
     return tree_map(lambda g: array_module(g).clip(g, -max_abs, max_abs), grads)
 

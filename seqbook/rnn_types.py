@@ -18,7 +18,7 @@ from .bptt import cross_entropy
 from .language_model import LanguageModel, encode, end_of, layer_config, layer_from, sentence_batch
 from .notation import Vocabulary, mask, pad
 from .optim import Adam
-from .rnn import RNN, Dense, Embedding, log_softmax, softmax
+from .rnn import RNN, Dense, Embedding, apply, log_softmax, softmax
 from .sampling import beam_search, generate, reorder
 from .training import History, Shuffled, load_tree, save_tree, train
 
@@ -27,6 +27,7 @@ class SequenceModel:
     "What the four models share: parts with parameters, a loss, training, a file. Each of them adds `forward`."
 
     kind, parts, sorted_by = "sequence model", (), 0  # a file's kind; names of the layers; which half of an example has the length
+    rng = None  # draws the layers' noise in training; kept in checkpoints; None: no noise
 
     @property
     def params(self):
@@ -43,13 +44,13 @@ class SequenceModel:
         "The array library of the parameters."
         return array_module(*leaves(self.params).values())
 
-    def forward(self, batch):
-        "-> scores Z, right answers, which of them count (None: all), pullback(dZ) -> gradients like `params`"
+    def forward(self, batch, rng=None):
+        "-> scores Z, right answers, which of them count (None: all), pullback(dZ) -> gradients like `params`. `rng` draws noise."
         raise NotImplementedError(f"{type(self).__name__}: a model of sequences needs a method forward")
 
     def loss_and_grads(self, batch, state=None):
         "Mean nats per answer, gradients, and no state: examples are whole, nothing goes from one batch to the next."
-        Z, targets, counts, pullback = self.forward(batch)
+        Z, targets, counts, pullback = self.forward(batch, self.rng)
         loss, back = cross_entropy(Z, targets, counts)
         return loss, pullback(back()), None
 
@@ -329,6 +330,7 @@ class Reader(SequenceModel):
         rng = np.random.default_rng(seed)
         self.embedding, self.layer = input_layers("inputs", inputs, layer, n_x, n_a, rng, dtype)
         self._arguments = {"inputs": inputs, "layer": self.layer, **more, "seed": seed, "dtype": self.dtype.name}
+        self.rng = rng.spawn(1)[0]
         return rng
 
     def features(self, X):
@@ -403,7 +405,7 @@ class Classifier(Reader):
         n_x: int | None = None,  # features of a symbol; None: the layer's, or 64, or n_v where that is less
         n_a: int = 64,           # units of the RNN that is made where no layer is given
         read: str = "end",       # "end": the final state; "mean": the mean of the outputs over the steps
-        seed: int = 0,           # draws all the weights
+        seed: int = 0,           # draws the weights, and noise in training
         dtype=np.float32,        # float32 or float64
     ):
         if read not in READS:
@@ -414,10 +416,10 @@ class Classifier(Reader):
         n = activation(self.layer.initial_state(1))[0].shape[-1] if read == "end" else self.layer.n_a
         self.output = Dense(n, len(classes), seed=rng, dtype=dtype)
 
-    def logits(self, X, lengths=None):
+    def logits(self, X, lengths=None, rng=None):
         "ids (T, B) or features (T, B, n_x) -> Z (B, n_y) scores of the classes, pullback(dZ) -> gradients like `params`"
         X, back_x = self.features(X)
-        Y, end, back_a = self.layer(X, None, lengths)
+        Y, end, back_a = apply(self.layer, X, None, lengths, rng)
         h, back_h = self.read(Y, end, lengths)
         Z, back_z = self.output(h)
 
@@ -428,10 +430,10 @@ class Classifier(Reader):
 
         return Z, pullback
 
-    def forward(self, batch):
+    def forward(self, batch, rng=None):
         "(X, lengths, classes (B,)) -> Z (B, n_y), classes, None, pullback"
         X, lengths, targets = batch
-        Z, pullback = self.logits(X, lengths)
+        Z, pullback = self.logits(X, lengths, rng)
         return Z, self.xp.asarray(targets), None, pullback
 
     def encode_targets(self, targets):
@@ -483,17 +485,17 @@ class Tagger(Reader):
         layer=None,              # any layer with the sequence contract; None: RNN(n_x, n_a)
         n_x: int | None = None,  # features of a symbol; None: the layer's, or 64, or n_v where that is less
         n_a: int = 64,           # units of the RNN that is made where no layer is given
-        seed: int = 0,           # draws all the weights
+        seed: int = 0,           # draws the weights, and noise in training
         dtype=np.float32,        # float32 or float64
     ):
         self.tags = check_labels("tags", tags)
         rng = self._build(inputs, self.tags, layer, n_x, n_a, seed, dtype, tags=self.tags)
         self.output = Dense(self.layer.n_a, len(self.tags), seed=rng, dtype=dtype)
 
-    def logits(self, X, state=None, lengths=None):
+    def logits(self, X, state=None, lengths=None, rng=None):
         "ids (T, B) or features (T, B, n_x) -> Z (T, B, n_y) scores of the tags, state, pullback(dZ) -> gradients like `params`"
         X, back_x = self.features(X)
-        Y, end, back_a = self.layer(X, state, lengths)
+        Y, end, back_a = apply(self.layer, X, state, lengths, rng)
         Z, back_z = self.output(Y)
 
         def pullback(dZ):
@@ -508,10 +510,10 @@ class Tagger(Reader):
         y, state = self.layer.step(self.features(x)[0], state)
         return self.output(y)[0], state
 
-    def forward(self, batch):
+    def forward(self, batch, rng=None):
         "(X, lengths, tags (T, B), -1 where none is asked) -> Z (T, B, n_y), tags, counts (T, B), pullback"
         X, lengths, targets = batch
-        Z, _, pullback = self.logits(X, None, lengths)
+        Z, _, pullback = self.logits(X, None, lengths, rng)
         targets = self.xp.asarray(targets)
         counts = targets >= 0
         return Z, targets, counts if lengths is None else counts & self.xp.asarray(mask(lengths, len(Z))), pullback
@@ -536,10 +538,11 @@ def decode(
     ids,                   # (T, B) what it reads, in the array library of the model
     start,                 # the layer's state before the first symbol
     lengths=None,          # (B,) symbols of each example; None: all have T
+    rng=None,              # draws the layer's noise in training; None: no noise
 ):                         # -> Z (T, B, n_v), pullback(dZ) -> gradients like model.params, derivative at `start`
     "A language model's scores, from a given state on. Equation 4.5."
     X, back_x = model.embedding(ids)
-    A, _, back_a = model.layer(X, start, lengths)
+    A, _, back_a = apply(model.layer, X, start, lengths, rng)
     Z, back_z = model.output(A)
 
     def pullback(dZ):
@@ -608,13 +611,14 @@ class Writer(SequenceModel):
         if layer is not None:
             check_layer_of("decoder", layer, dtype)
         self.decoder = LanguageModel(vocabulary, layer, n_x, n_a, seed=rng, dtype=dtype)
+        self.rng = rng.spawn(1)[0]
 
-    def forward(self, batch):
+    def forward(self, batch, rng=None):
         "(what is given, symbols read (T, B), symbols to write (T, B), lengths) -> Z (T, B, n_v), symbols, counts, pullback"
         *given, ids, targets, lengths = batch
         xp = self.xp
-        start, back_s = self.start(*given)
-        Z, back_z = decode(self.decoder, xp.asarray(ids), start, lengths)
+        start, back_s = self.start(*given, rng=rng)
+        Z, back_z = decode(self.decoder, xp.asarray(ids), start, lengths, rng)
 
         def pullback(dZ):
             decoder, dstart = back_z(dZ)
@@ -704,7 +708,7 @@ class Generator(Writer):
         n_x: int | None = None,  # features of a symbol; None: the layer's, or 64, or n_v where that is less
         n_a: int = 128,          # units of the RNN that is made where no layer is given
         start: str | None = None,  # the symbol that is read first; None: the end symbol
-        seed: int = 0,           # draws all the weights
+        seed: int = 0,           # draws the weights, and noise in training
         dtype=np.float32,        # float32 or float64
     ):
         vectors, rng = isinstance(inputs, (int, np.integer)), np.random.default_rng(seed)
@@ -715,7 +719,7 @@ class Generator(Writer):
         self._arguments = {"inputs": self.inputs, "vocabulary": vocabulary, "layer": self.decoder.layer, "start": start,
                            "seed": seed, "dtype": self.dtype.name}
 
-    def start(self, C):
+    def start(self, C, rng=None):
         "labels (B,) or vectors (B, n_c) -> the decoder's first state, pullback(dstate) -> gradients"
         H, back_c = self.condition(self.xp.asarray(C))
         state, back_h = into_state(self.decoder.layer, H)
@@ -748,7 +752,7 @@ class Seq2Seq(Writer):
         n_x: int | None = None,  # features of a symbol; None: the layer's, or 64, or n_v where that is less
         n_a: int = 128,          # units of the RNNs that are made where no layers are given
         start: str | None = None,  # the symbol that the decoder reads first; None: the end symbol
-        seed: int = 0,           # draws all the weights
+        seed: int = 0,           # draws the weights, and noise in training
         dtype=np.float32,        # float32 or float64
     ):
         if encoder is not None and encoder is decoder:
@@ -765,10 +769,10 @@ class Seq2Seq(Writer):
 
     features = Reader.features
 
-    def start(self, X, lengths=None):
+    def start(self, X, lengths=None, rng=None):
         "ids (T, B) or features (T, B, n_x) -> the decoder's first state, pullback(dstate) -> gradients"
         X, back_x = self.features(X)
-        _, end, back_a = self.encoder(X, None, lengths)
+        _, end, back_a = apply(self.encoder, X, None, lengths, rng)
 
         def pullback(dend, bridge):
             dX, encoder, _ = back_a(None, dend)

@@ -10,12 +10,11 @@ __all__ = ['next_logits', 'inverse_cdf', 'sample_ids', 'temperature', 'entropy',
 # %% ../nbs/06_sampling.ipynb #fb67c901
 from collections import Counter
 from itertools import count
-from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, leaves, tree_map
+from .backend import array_module, asnumpy, check_array, check_number, check_whole, leaves, tree_map
 from .notation import tokenize
 from .rnn import generator, log_softmax
 
@@ -151,24 +150,6 @@ def sample_ids(
     return inverse_cdf(logits, generator(rng).random(logits.shape[:-1]))
 
 # %% ../nbs/06_sampling.ipynb #6b9fd299
-def _number(
-    name,        # what to call it in an error
-    x,           # what came
-    low,         # the smallest value allowed
-    high=np.inf, # the largest value allowed, if finite
-    whole=False, # whether it must be a whole number
-    above=False, # whether `low` itself is refused
-):               # -> x
-    "Check a number. TypeError: no number; ValueError: out of range."
-    kind = "a whole number" if whole else "a finite number"
-    wish = f"{name}: expected {kind} {'>' if above else '>='} {low}" + (f" and <= {high}" if high < np.inf else "")
-    if isinstance(x, (bool, np.bool_)) or not isinstance(x, Integral if whole else Real):
-        raise TypeError(f"{wish}, got {x!r:.60}")
-    if not (low < x if above else low <= x) or not x <= high or not np.isfinite(x):
-        raise ValueError(f"{wish}, got {x!r}")
-    return x
-
-
 def temperature(
     logits,  # (..., n_v)
     t,       # the temperature, a finite number >= 0; 0: the largest logit alone (the first of equals)
@@ -177,7 +158,7 @@ def temperature(
     xp, z = _floats(logits), logits.dtype.type
     top, limits = logits.max(-1, keepdims=True), np.finfo(logits.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        if _number("temperature t", t, 0) == 0:                                # top - top: 0, and NaN where top is not finite
+        if check_number("temperature t", t) == 0:                                # top - top: 0, and NaN where top is not finite
             return xp.where(xp.arange(logits.shape[-1]) == logits.argmax(-1)[..., None], top - top, z(-np.inf))
         return (logits - top) / z(np.clip(t, limits.tiny, limits.max))
 
@@ -206,7 +187,7 @@ def top_k(
 ):           # -> (..., n_v) logits, -inf where cut
     "Keep the k largest logits; of equal ones those with the lower ids. Fan et al. 2018."
     xp = _floats(logits)
-    if _number("top_k k", k, 1, whole=True) >= logits.shape[-1]:
+    if check_whole("top_k k", k) >= logits.shape[-1]:
         return logits
     return xp.where((_ranks(logits, xp)[1] < k) | xp.isnan(logits), logits, logits.dtype.type(-np.inf))  # NaN is not hidden
 
@@ -217,7 +198,7 @@ def nucleus(
 ):           # -> (..., n_v) logits, -inf where cut
     "Keep the smallest set of symbols with probability >= p (eq. 6.5); equal ones by their id. Holtzman et al. 2020, eq. 2."
     xp = _floats(logits)
-    if _number("nucleus p", p, 0, 1, above=True) == 1:
+    if check_number("nucleus p", p, 0, 1, "(]") == 1:
         return logits
     order, rank = _ranks(logits, xp)
     z = xp.take_along_axis(logits, order, -1).astype(np.float64)               # (..., n_v) descending
@@ -240,7 +221,7 @@ def exclude(
 ):           # -> (..., n_v) logits, -inf at those ids
     "Forbid symbols. ValueError: nothing would be left."
     xp, n_v = _floats(logits), logits.shape[-1]
-    ids = {_number("exclude ids", i, 0, n_v - 1, whole=True) for i in _items(ids, "ids")}
+    ids = {check_whole("exclude ids", i, 0, n_v - 1) for i in _items(ids, "ids")}
     if not ids:
         return logits
     if len(ids) == n_v:
@@ -257,7 +238,7 @@ def adjust(
 ):              # -> (..., n_v) logits
     "All changes to a distribution, in this order: exclude, temperature, top-k, nucleus."
     logits = exclude(logits, banned)
-    logits = logits if _number("temperature t", t, 0) == 1 else temperature(logits, t)
+    logits = logits if check_number("temperature t", t) == 1 else temperature(logits, t)
     logits = logits if k is None else top_k(logits, k)
     return logits if p is None else nucleus(logits, p)
 
@@ -310,7 +291,7 @@ def _generators(
     if isinstance(seed, np.random.Generator):
         seed = int(seed.integers(2**63))
     if seed is not None:
-        _number("seed", seed, 0, whole=True)
+        check_whole("seed", seed, 0)
     root = np.random.SeedSequence(seed).entropy
     return [np.random.default_rng(np.random.SeedSequence(root, spawn_key=(int(i),))) for i in numbers]
 
@@ -369,8 +350,8 @@ def generate(
     "Write texts. Stream i of a prompt depends on the model, the prompt, the settings, the seed and i, not on its company."
     v = _vocabulary(model)
     stop = _end(v, end)
-    _number("length", length, 1, whole=True)
-    prompts, numbers = _prompts(v, prompt, _number("n", n, 1, whole=True), stop)
+    check_whole("length", length)
+    prompts, numbers = _prompts(v, prompt, check_whole("n", n), stop)
     choose = _chooser((temperature, top_k, nucleus, _banned(v, exclude)), _generators(seed, numbers), len(v))
     texts = [[] for _ in numbers]
     for rows, drawn in _write(_stepper(model), prompts, length, stop, choose):
@@ -421,7 +402,7 @@ def stream(
     stop = _end(v, end)
     ids = _prompt(v, prompt, stop)
     if length is not None:
-        _number("length", length, 1, whole=True)
+        check_whole("length", length)
     choose = _chooser((temperature, top_k, nucleus, _banned(v, exclude)), _generators(seed, [0]), len(v))
     return _symbols(v, _write(_stepper(model), [ids], length, stop, choose), stop)
 
@@ -485,8 +466,8 @@ def beam_steps(
     "Beam search, step by step: the best `width` extensions are kept, those that end leave the beam."
     v = _vocabulary(model)
     stop, banned = _end(v, end), _banned(v, exclude)
-    _number("width", width, 1, whole=True)
-    _number("length", length, 1, whole=True)
+    check_whole("width", width)
+    check_whole("length", length)
     step = _stepper(model)
     logits, state = _read(step, _prompt(v, prompt, stop))
     ids, logp, live = np.zeros((1, 0), np.int64), np.zeros(1), np.zeros(1, np.int64)
@@ -510,7 +491,7 @@ def length_penalty(
     kind="wu",   # "wu": Wu et al. 2016, eq. 14; "lecture": T**alpha
 ):               # -> what log P is divided by
     "The divisor of a beam's score (eqs. 6.8 and 6.9)."
-    _number("alpha", alpha, 0)
+    check_number("alpha", alpha)
     check_array("T", lengths := np.asarray(T), dtype="int")
     if lengths.size and lengths.min() < 1:
         raise ValueError(f"T: expected whole numbers >= 1, got {lengths.min()}")
@@ -541,8 +522,8 @@ def beam_search(
 ):                # -> list of at most n Hypothesis, best score first
     "Search for the texts with the best normalised log-probability. Graves 2012; Sutskever et al. 2014; Wu et al. 2016."
     v, done = _vocabulary(model), []
-    n = width if n is None else _number("n", n, 1, whole=True)
-    longest = length_penalty(_number("length", length, 1, whole=True), alpha, penalty)
+    n = width if n is None else check_whole("n", n)
+    longest = length_penalty(check_whole("length", length), alpha, penalty)
     for beam in beam_steps(model, prompt, width, length, end, exclude):
         T = beam.ids.shape[1]
         for row in np.flatnonzero(beam.ended | (T == length)):

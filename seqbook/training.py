@@ -22,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, leaves, like, tree_map
-from .optim import _not_negative, _positive, _whole, clip_scale, global_norm
+from .backend import array_module, asnumpy, check_array, check_number, check_whole, leaves, like, tree_map
+from .optim import clip_scale, global_norm
 
 # %% ../nbs/practice/training.ipynb #9ffee89e
 class Stream:
@@ -36,7 +36,7 @@ class Stream:
         T: int,           # steps of a window; the last one of an epoch may be shorter
     ):
         ids = asnumpy(check_array("ids", ids, ("N",), "int"))
-        self.batch_size, self.T, self.epoch, self.at = _whole("batch_size", batch_size), _whole("T", T), 0, 0
+        self.batch_size, self.T, self.epoch, self.at = check_whole("batch_size", batch_size), check_whole("T", T), 0, 0
         if len(ids) <= batch_size:
             raise ValueError(f"ids: {batch_size} streams need at least {batch_size + 1} symbols, got {len(ids)}")
         self.length = (len(ids) - 1) // batch_size  # of one stream; a rest of less than B symbols is left out
@@ -74,7 +74,7 @@ class Shuffled:
         lengths=None,     # (n,) lengths by which examples are brought together; None: not at all
         seed: int = 0,    # seed of the orders
     ):
-        self.n, self.batch_size, self.collate, self.seed = _whole("n", n), _whole("batch_size", batch_size), collate, _whole("seed", seed, 0)
+        self.n, self.batch_size, self.collate, self.seed = check_whole("n", n), check_whole("batch_size", batch_size), collate, check_whole("seed", seed, 0)
         if lengths is not None and len(lengths) != n:
             raise ValueError(f"lengths: expected one for each of {n} examples, got {len(lengths)}")
         self.lengths = None if lengths is None else np.asarray(lengths)
@@ -187,8 +187,8 @@ class EarlyStopping:
     bad: int = 0                 # evaluations since
 
     def __post_init__(self):
-        self.patience = None if self.patience is None else _whole("patience", self.patience)
-        self.min_delta = _not_negative("min_delta", self.min_delta)
+        self.patience = None if self.patience is None else check_whole("patience", self.patience)
+        self.min_delta = check_number("min_delta", self.min_delta)
 
     def update(self, loss: float) -> bool:
         "Take the newest loss; -> whether it is a new best."
@@ -472,7 +472,7 @@ def _together(name, x, other, given, how):
         return None
     if not given:
         raise ValueError(f"{name}: has no effect without {other}; give {how}, or leave {name} out (got {name}={x!r:.60})")
-    return _whole(name, x)
+    return check_whole(name, x)
 
 
 def _functions(name, fs):
@@ -507,13 +507,13 @@ def train(
     _needs("model", model, "a model with params and loss_and_grads", "params", "loss_and_grads")
     _needs("batches", batches, "batches such as Stream(ids, 32, 64)", "next", "position", "seek", "config")
     _needs("optimizer", optimizer, "an optimiser such as Adam(2e-3)", "step", "rate", "config", "state", "load_state")
-    steps, log_every, callbacks = _whole("steps", steps), _whole("log_every", log_every), _functions("callbacks", callbacks)
+    steps, log_every, callbacks = check_whole("steps", steps), check_whole("log_every", log_every), _functions("callbacks", callbacks)
     if evaluate is not None and not callable(evaluate):
         raise TypeError(f"evaluate: expected a function without arguments, got {evaluate!r:.60}")
     evaluating = "an evaluation", evaluate is not None, "evaluate= (in fit: valid=)"
     evaluate_every, patience = _together("evaluate_every", evaluate_every, *evaluating), _together("patience", patience, *evaluating)
     every = _together("every", every, "a checkpoint", checkpoint is not None, "checkpoint=")
-    clip, seconds = (None if x is None else _positive(name, x) for name, x in (("clip", clip), ("seconds", seconds)))
+    clip, seconds = (None if x is None else check_number(name, x, brackets="()") for name, x in (("clip", clip), ("seconds", seconds)))
     checkpoint, stopping = None if checkpoint is None else _file("checkpoint", checkpoint), EarlyStopping(patience, min_delta)
     settings = {"model": model.config() if hasattr(model, "config") else {}, "batches": batches.config(),
                 "optimizer": optimizer.config(), "clip": clip, "log_every": log_every, "evaluate_every": evaluate_every,

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, leaves, like, to, tree_map
+from .backend import array_module, asnumpy, check_array, check_whole, leaves, like, to, tree_map
 from .notation import Vocabulary, check_lengths, mask
 from .rnn import RNNParams, check_sizes
 
@@ -64,8 +64,7 @@ def agreement(
 ) -> Agreement:
     "The lecture's sentence with its lag as a dial: `the cat , which already ate ... , was full .` Words are numbers of `AGREEMENT`."
     check_sizes(m=m)
-    if isinstance(lag, bool) or not isinstance(lag, (int, np.integer)) or lag < 0:
-        raise ValueError(f"lag: expected a whole number of at least 0, got {lag!r}")
+    check_whole("lag", lag, 0)
     rng = np.random.default_rng(rng)
     plural = rng.integers(2, size=m)
     noun = np.where(plural, _draw(rng, PLURAL, m), _draw(rng, SINGULAR, m))

@@ -1,5 +1,6 @@
 """Dispatch, trees, errors, and the stand-in device itself."""
 import os
+import re
 import subprocess
 import sys
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from seqbook.backend import (
     array_module,
     asnumpy,
     check_array,
+    check_number,
+    check_whole,
     creation_module,
     device,
     gpu_missing,
@@ -179,3 +182,25 @@ def test_to_and_back_on_a_gpu():
     there = to(TREE, "cupy")
     assert array_module(*leaves(there).values()).__name__ == "cupy"
     assert all((a == b).all() for a, b in zip(leaves(to(there, "numpy")).values(), leaves(TREE).values(), strict=True))
+
+
+@pytest.mark.parametrize("call, error, message", [
+    (lambda: check_whole("n_a", 2.5), TypeError, "n_a: expected a whole number >= 1, got 2.5 (float)"),
+    (lambda: check_whole("n_a", True), TypeError, "n_a: expected a whole number >= 1, got True (bool)"),
+    (lambda: check_whole("n_a", None), TypeError, "n_a: expected a whole number >= 1, got None (NoneType)"),
+    (lambda: check_whole("n_a", 0), ValueError, "n_a: expected a whole number >= 1, got 0"),
+    (lambda: check_whole("id", 9, 0, 8), ValueError, "id: expected a whole number >= 0 and <= 8, got 9"),
+    (lambda: check_number("lr", "0.1"), TypeError, "lr: expected a number in [0, inf), got '0.1' (str)"),
+    (lambda: check_number("lr", float("nan")), ValueError, "lr: expected a number in [0, inf), got nan"),
+    (lambda: check_number("lr", float("inf")), ValueError, "lr: expected a number in [0, inf), got inf"),
+    (lambda: check_number("eps", 0, brackets="()"), ValueError, "eps: expected a number in (0, inf), got 0"),
+    (lambda: check_number("p", 1, 0, 1), ValueError, "p: expected a number in [0, 1), got 1"),
+])
+def test_numbers_out_of_range_are_named(call, error, message):
+    with pytest.raises(error, match="^" + re.escape(message) + "$"):
+        call()
+
+
+def test_numbers_in_range_come_back():
+    assert check_whole("n", np.int32(7)) == 7 and type(check_whole("n", np.int32(7))) is int
+    assert check_whole("n", 8, 0, 8) == 8 and check_number("p", 1, 0, 1, "(]") == 1.0 and type(check_number("p", np.float32(0.5))) is float

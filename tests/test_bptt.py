@@ -137,8 +137,8 @@ class TestGradcheck:
             gradcheck(self.square, {"x": np.ones(3)}, {"x": np.ones(2)})
 
     @pytest.mark.parametrize("options, message", [
-        ({"samples": -1}, "samples: expected a whole number of at least 1"), ({"samples": 0}, "samples: .* got 0"),
-        ({"eps": 0}, "eps: expected a number above 0, got 0"), ({"eps": -1}, "eps: .* got -1"),
+        ({"samples": -1}, "samples: expected a whole number >= 1"), ({"samples": 0}, "samples: .* got 0"),
+        ({"eps": 0}, "eps: expected a number in \\(0, inf\\), got 0"), ({"eps": -1}, "eps: .* got -1"),
     ])
     def test_refuses_to_check_nothing(self, options, message, rng):
         with pytest.raises(ValueError, match=message):
@@ -165,7 +165,7 @@ def test_windows_cover_everything_once():
     assert [len(a) for a in windows(X, 4)] == [4, 4, 2]
     assert all((a[:, 0] == b).all() for a, b in windows((X, y), 3))
     assert (np.concatenate(list(windows(y, 3))) == y).all()
-    with pytest.raises(ValueError, match="steps: expected a whole number of at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps: expected a whole number >= 1, got 0"):
         list(windows(X, 0))
     with pytest.raises(ValueError, match=r"arrays: expected one number of time steps, got \[10, 9\]"):
         list(windows((X, y[:9]), 3))
@@ -189,7 +189,7 @@ def test_one_seed_one_model():
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: RNN(0, 4), "n_x: expected a whole number of at least 1, got 0"),
+    (lambda: RNN(0, 4), "n_x: expected a whole number >= 1, got 0"),
     (lambda: RNN(3, 2.5), "n_a: .* got 2.5"),
     (lambda: RNN(3, 4, "gelu"), "activation: expected one of tanh, relu, got 'gelu'"),
     (lambda: Dense(True, 4), "n_a: .* got True"),

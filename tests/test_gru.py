@@ -183,7 +183,7 @@ BAD = {
     "reset": (lambda: gru_init(0, 3, 5, reset="inside"), ValueError, "reset: expected one of before, after, got 'inside'"),
     "variant": (lambda: GRU(3, 5, variant="minimal"), ValueError, "variant: expected one of full, simplified, got 'minimal'"),
     "simplified after": (lambda: GRU(3, 5, variant="simplified", reset="after"), ValueError, "has no reset gate"),
-    "sizes": (lambda: GRU(3, 0), ValueError, "n_a: expected a whole number of at least 1, got 0"),
+    "sizes": (lambda: GRU(3, 0), ValueError, "n_a: expected a whole number >= 1, got 0"),
     "after as before": (lambda: gru(AFTER, ones((2, 1, 3))), ValueError, r"p.bac: reset='before' expects None, got shape \(5,\)"),
     "before as after": (
         lambda: gru(BEFORE, ones((2, 1, 3)), reset="after"), ValueError, r"p.bac: reset='after' expects \(n_a,\), got None"),

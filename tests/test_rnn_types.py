@@ -526,7 +526,7 @@ one = RNN(3, 5)
     (lambda: Classifier(LETTERS, XYZ, RNN), "layer: expected a recurrent layer such as RNN.n_x, n_a., got the class RNN"),
     (lambda: Classifier(LETTERS, XYZ, len), "layer: expected a recurrent layer such as"),
     (lambda: Generator("xyz", LETTERS), "inputs: expected a list of labels, got 'xyz'"),
-    (lambda: Generator(0, LETTERS), "n_a: expected a whole number of at least 1, got 0"),
+    (lambda: Generator(0, LETTERS), "n_a: expected a whole number >= 1, got 0"),
     (lambda: Generator(XYZ, "abc"), "vocabulary: expected a Vocabulary, got str"),
     (lambda: Generator(XYZ, Vocabulary("abc")), "vocabulary: sentences need an end symbol"),
     (lambda: Generator(XYZ, LETTERS, start="<s>"), "start: expected a symbol of the vocabulary, got '<s>'"),
