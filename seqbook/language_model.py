@@ -435,7 +435,7 @@ def _fit(
     T=64,                  # steps of a window, the reach of the gradients; streams only
     optimizer=None,        # of `seqbook.optim`; None: Adam(2e-3)
     clip=1.0,              # largest norm of a gradient; None: as it comes
-    seed=0,                # order of the sentences
+    seed=0,                # order of the sentences; the noise of a noisy layer comes from the model's own `rng`
     **options,             # of `seqbook.training.train`: evaluate_every, patience, checkpoint, every, seconds, resume, progress ...
 ) -> History:
     "Train on a text. The same seed gives the same bits on one machine."
