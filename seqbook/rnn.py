@@ -453,7 +453,7 @@ class Layer:
 
     def config(self) -> dict:
         "The arguments that make such a layer again, JSON-able."
-        return dict(self._config)
+        return {name: v.item() if isinstance(v, np.generic) else v for name, v in self._config.items()}
 
     def __repr__(self):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._config.items())})"
@@ -467,8 +467,16 @@ class Recurrent(Layer):
         B: int,  # examples in the batch
     ):           # -> a state of zeros, where the parameters are
         "The state before the first step."
-        p = next(iter(leaves(self.params).values()))
+        p, B = next(iter(leaves(self.params).values())), check_whole("B", B, 0)
         return self.State(*(array_module(p).zeros((B, self.n_a), p.dtype) for _ in self.State._fields))
+
+    def start(
+        self,
+        x,      # (B, n_x) the input of a step
+        state,  # the state before it; None: zeros
+    ):          # -> state
+        "Where a single step starts from."
+        return self.initial_state(check_array("x", x, ("B", self.n_x)).shape[0]) if state is None else state
 
 # %% ../nbs/03_bptt.ipynb #007d96bc
 def masks_of(
@@ -522,7 +530,7 @@ class RNN(Recurrent):
 
     def step(self, x, state=None):
         "One step: `x` (B, n_x) -> a (B, n_a), state."
-        state, _ = rnn_step(self.params, x, state or self.initial_state(len(x)), self.activation)
+        state, _ = rnn_step(self.params, x, self.start(x, state), self.activation)
         return state.a, state
 
 # %% ../nbs/03_bptt.ipynb #e47a262e

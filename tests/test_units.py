@@ -141,7 +141,7 @@ def test_any_shape_any_lengths(data):
 BAD = {
     "no parameters": (lambda p, X, s: ((None, X), {}), TypeError, r"p: expected \w+Params, got NoneType"),
     "parameters in a bare tuple": (lambda p, X, s: ((tuple(p), X), {}), TypeError, r"p: expected \w+Params, got tuple"),
-    "parameters of another layer": (lambda p, X, s: ((dense_init(0, 5, 3, np.float64), X), {}), TypeError, r"p: expected .*, got DenseParams"),
+    "parameters of another layer": (lambda p, X, s: ((dense_init(0, 5, 3), X), {}), TypeError, r"p: expected .*, got DenseParams"),
     "X is a list": (lambda p, X, s: ((p, X.tolist()), {}), TypeError, "expected a NumPy or CuPy array, got list"),
     "X of two axes": (lambda p, X, s: ((p, X[0]), {}), ValueError, r"X: expected shape \(T, B, 3\), got \(4, 3\)"),
     "X of other features": (lambda p, X, s: ((p, X[..., :2]), {}), ValueError, r"X: expected shape \(T, B, 3\), got \(6, 4, 2\)"),
