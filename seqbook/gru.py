@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RESETS', 'VARIANTS', 'GATE_LABELS', 'GRUParams', 'GRUState', 'check_choice', 'check_flag', 'check_options',
-           'check_params', 'gru_sizes', 'check_gru', 'gru_init', 'gru_blocks', 'gru_gate', 'gru_step', 'gru_states',
+           'check_blocks', 'gru_sizes', 'check_gru', 'gru_init', 'gru_blocks', 'gru_gate', 'gru_step', 'gru_states',
            'GRUGates', 'gru_gates', 'gru_step_grad', 'gru_plain', 'gru_hoisted', 'gru', 'GRU', 'plot_gates',
            'gru_to_pytorch', 'gru_from_pytorch', 'gru_to_keras', 'gru_from_keras', 'gru_to_onnx', 'gru_from_onnx']
 
@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .backend import array_module, asnumpy, check_array, implementation, to, tree_map
-from .rnn import (Recurrent, check_sizes, check_step, check_upstream, generator, glorot, orthogonal, read_only, sequence_arguments, sigmoid,
-                         tanh, upstream)
+from .rnn import (Recurrent, check_params, check_sizes, check_step, check_upstream, generator, glorot, orthogonal, read_only,
+                         sequence_arguments, sigmoid, tanh, upstream)
 
 # %% ../nbs/08_gru.ipynb #ab49d1ee
 class GRUParams(NamedTuple):
@@ -67,16 +67,14 @@ def check_options(
     return 3 if variant == "full" else 2
 
 # %% ../nbs/08_gru.ipynb #87620164
-def check_params(
-    p,             # parameters, or something else
-    Params,        # the unit's NamedTuple of parameters: Wax, Waa, ba, and a last field that may be None
+def check_blocks(
+    p,             # parameters Wax, Waa, ba, and a last field that may be None; or something else
+    State,         # the unit's NamedTuple of states
     blocks: dict,  # how many blocks of rows there may be -> the gates in them
     last,          # function of (blocks, n_a) that gives the last field's shape
 ):                 # -> number of blocks, n_a
     "Check the parameters of a gated unit; the messages name the field. Quick where all is well."
-    if not isinstance(p, Params):
-        hint = "; pass its params" if hasattr(p, "params") else ""
-        raise TypeError(f"p: expected {Params.__name__}, got {type(p).__name__}{hint}")
+    check_params(p, State)
     for name, w, axes in (("Wax", p.Wax, ("rows", "n_x")), ("Waa", p.Waa, ("rows", "n_a"))):
         if getattr(w, "ndim", 0) != 2 or w.dtype.char not in "fd":
             check_array(f"p.{name}", w, axes, "float")
@@ -95,7 +93,7 @@ def gru_sizes(
     p: GRUParams,  # parameters
 ):                 # -> blocks of rows (3, simplified 2), n_a
     "Check the parameters, and read their sizes."
-    return check_params(p, GRUParams, {3: "r, u, c", 2: "simplified: u, c"}, lambda k, n_a: (n_a,))
+    return check_blocks(p, GRUState, {3: "r, u, c", 2: "simplified: u, c"}, lambda k, n_a: (n_a,))
 
 
 def check_gru(
@@ -448,9 +446,7 @@ class GRU(Recurrent):
 
     def step(self, x, state=None):
         "One step: `x` (B, n_x) -> a (B, n_a), state."
-        if state is None:
-            state = self.initial_state(len(check_array("x", x, ("B", self.n_x))))
-        state, _ = gru_step(self.params, x, state, **self.options)
+        state, _ = gru_step(self.params, x, self.start(x, state), **self.options)
         return state.a, state
 
     def gates(self, X, state=None, lengths=None):

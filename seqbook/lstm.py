@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .backend import array_module, check_array, check_number, check_whole, implementation, to, tree_map
-from .gru import check_choice, check_flag, check_params, plot_gates
+from .gru import check_blocks, check_choice, check_flag, plot_gates
 from .rnn import (Recurrent, check_sizes, check_step, check_upstream, floating, generator, glorot, orthogonal, read_only,
                          sequence_arguments, sigmoid, tanh, upstream)
 
@@ -143,7 +143,7 @@ def lstm_rows(
     p: LSTMParams,  # parameters
 ) -> dict:          # gate -> slice of the stacked rows; "u" is absent where it is coupled to "f"
     "Where each gate stands in `Wax`, `Waa` and `ba`."
-    k, n_a = check_params(p, LSTMParams, {4: "u, f, c, o", 3: "coupled: f, c, o"}, lambda k, n_a: (k - 1, n_a))
+    k, n_a = check_blocks(p, LSTMState, {4: "u, f, c, o", 3: "coupled: f, c, o"}, lambda k, n_a: (k - 1, n_a))
     return {gate: slice(i * n_a, (i + 1) * n_a) for i, gate in enumerate("ufco"[-k:])}
 
 
@@ -640,9 +640,7 @@ class LSTM(Recurrent):
 
     def step(self, x, state=None, masks=None):
         "One step: `x` (B, n_x) -> a (B, n_a), state."
-        if state is None:
-            state = self.initial_state(len(check_array("x", x, ("B", self.n_x))))
-        state, _ = lstm_step(self.params, x, state, self.peepholes, self._or_means(masks, x))
+        state, _ = lstm_step(self.params, x, self.start(x, state), self.peepholes, self._or_means(masks, x))
         return state.a, state
 
     def gates(self, X, state=None, lengths=None, masks=None):

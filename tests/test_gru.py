@@ -279,7 +279,7 @@ BAD = {
     "options in an array": (lambda: gru_init(0, 3, 5, reset=np.array(["a", "b"])), ValueError, "reset: expected one of before, after"),
     "X a list": (lambda: gru(BEFORE, [[[1.0]]]), TypeError, "X: expected a NumPy or CuPy array, got list"),
     "X for p": (lambda: gru(ones((2, 1, 3)), BEFORE), TypeError, "p: expected GRUParams, got ndarray"),
-    "a layer for p": (lambda: gru_step(GRU(3, 5), X1, A1), TypeError, "p: expected GRUParams, got GRU; pass its params"),
+    "a layer for p": (lambda: gru_step(GRU(3, 5), X1, A1), TypeError, "p: expected GRUParams, got GRU"),
     "an RNN for p": (lambda: gru_gate(rnn_init(0, 3, 5), "c"), TypeError, "p: expected GRUParams, got RNNParams"),
     "a layer to PyTorch": (lambda: gru_to_pytorch(GRU(3, 5, "after")), TypeError, "p: expected GRUParams, got GRU"),
     "Waa flat": (

@@ -312,7 +312,7 @@ pair, one = (np.ones((5, 8)), np.ones(5)), np.ones((4, 5))
 gates_of = lambda value: dict.fromkeys("ufco", value)
 stepped = lambda **fields: lstm_step(P0._replace(**fields), X0[0], S0)
 BAD = {
-    "p a layer": (lambda: lstm(LSTM(3, 5), X0), "p: expected LSTMParams, got LSTM; pass its params"),
+    "p a layer": (lambda: lstm(LSTM(3, 5), X0), "p: expected LSTMParams, got LSTM"),
     "p of a GRU": (lambda: lstm_gate(gru_init(0, 3, 5), "f"), "p: expected LSTMParams, got GRUParams"),
     "GRU to PyTorch": (lambda: lstm_to_pytorch(gru_init(0, 3, 5)), "p: expected LSTMParams, got GRUParams"),
     "X for p": (lambda: lstm(X0, P0), "p: expected LSTMParams, got ndarray"),
