@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, check_array, check_number, check_whole, implementation, to, tree_map
-from .gru import check_blocks, check_choice, check_flag, plot_gates
+from .backend import array_module, check_array, check_choice, check_flag, check_number, check_whole, implementation, to, tree_map
+from .gru import check_blocks, plot_gates
 from .rnn import (Recurrent, check_sizes, check_step, check_upstream, floating, generator, glorot, orthogonal, read_only,
                          sequence_arguments, sigmoid, tanh, upstream)
 
