@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['device', 'module_of', 'array_module', 'BackendError', 'gpu_missing', 'creation_module', 'use', 'asnumpy', 'to',
            'check_array', 'check_whole', 'check_number', 'check_choice', 'check_flag', 'leaves', 'tree_map', 'like',
-           'register', 'implementation', 'DeviceArray']
+           'register', 'implementation', 'fast_forms', 'fast', 'DeviceArray']
 
 # %% ../nbs/00_backend.ipynb #4d580be2
 import math
@@ -254,7 +254,8 @@ def like(
     return tree_map(lambda _: arrays[next(order)], tree)
 
 # %% ../nbs/00_backend.ipynb #4bf2d236
-_TABLE = {}
+_TABLE = {(unit, "numpy"): f"seqbook.kernels_cpu:{unit}_compiled" for unit in ("rnn", "gru", "lstm")}
+_fast = {"on": None}  # None: SEQBOOK_FAST decides
 
 
 def register(
@@ -269,14 +270,39 @@ def register(
 def implementation(
     unit: str,  # the unit's name
     xp,         # the array library in use
-    default,    # the form to take where the table has none
+    default,    # the form to take where the table has none, or none that can be imported, or fast forms are off
 ):              # -> the function that computes the unit on such arrays
     "Look a fast form up."
-    target = _TABLE.get((unit, xp.__name__), default)
+    target = _TABLE.get((unit, xp.__name__), default) if fast_forms() else default
     if isinstance(target, str):
         module, _, function = target.partition(":")
-        target = _TABLE[unit, xp.__name__] = getattr(import_module(module), function)
+        try:
+            target = getattr(import_module(module), function)
+        except ImportError:
+            target = default
+        _TABLE[unit, xp.__name__] = target
     return target
+
+
+def fast_forms() -> bool:
+    "Whether the table is used: as `fast` says, else not if SEQBOOK_FAST is 0."
+    return os.environ.get("SEQBOOK_FAST") != "0" if _fast["on"] is None else _fast["on"]
+
+# %% ../nbs/00_backend.ipynb #1afc4e8a
+class fast:
+    "Use the fast forms or not: `fast(False)` from here on, `with fast(False):` for one block."
+
+    def __init__(
+        self,
+        on: bool,  # False: every unit is computed in plain array operations
+    ):
+        self.previous, _fast["on"] = _fast["on"], check_flag("on", on)
+
+    def __enter__(self):
+        return _fast["on"]
+
+    def __exit__(self, *_):
+        _fast["on"] = self.previous
 
 # %% ../nbs/00_backend.ipynb #755d3447
 class DeviceArray(np.lib.mixins.NDArrayOperatorsMixin):
