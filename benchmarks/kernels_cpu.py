@@ -3,9 +3,13 @@
     python benchmarks/kernels_cpu.py                      # a few minutes; needs numba and PyTorch
     python benchmarks/kernels_cpu.py --repeat 3 --results -    # a quick look; writes no result
 
+    python benchmarks/kernels_cpu.py --threads 1          # adds a run on one thread to the file, or replaces it
+
 The contestants take turns, so that whatever else the machine does hits all of them. Each call is timed after one call that is
-not, and before each the script waits until the machine's other work leaves the processors alone (--patience seconds at most).
-Figures are medians in milliseconds. Forward runs without a graph in PyTorch; forward and backward yields all gradients.
+not. One thread is timed by the processor's time, which other work hardly touches; several threads by the clock, and then the
+script waits before each call for a moment when the processors are idle (--patience seconds at most). Times are milliseconds,
+the best and the median of --repeat calls, and "quiet" is the share of calls that found such a moment. Forward runs without a
+graph in PyTorch; forward and backward yields all gradients.
 """
 import argparse
 import json
@@ -27,6 +31,7 @@ def arguments():
     p.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of every contestant")
     p.add_argument("--repeat", type=int, default=9, help="timed calls of each")
     p.add_argument("--patience", type=float, default=20, help="seconds to wait for a quiet moment, at each call")
+    p.add_argument("--ladder", action="store_true", help="the rungs of the ladder and the first calls only")
     p.add_argument("--results", default=str(HERE / "results" / "kernels_cpu.json"), help="file for the result; - for none")
     p.add_argument("--note", default="", help="what the reader of the result should know, such as other work on the machine")
     return p.parse_args()
@@ -66,14 +71,14 @@ def busy():
 def quiet():
     "Wait for a quiet moment; False where there was none."
     end = time.monotonic() + args.patience
-    while time.monotonic() < end:
+    while args.threads > 1 and time.monotonic() < end:
         if busy() < 0.1:
             return True
-    return False
+    return args.threads == 1
 
 
-def race(contestants):
-    "Medians in milliseconds, the contestants taking turns; and how many calls found the machine quiet."
+def race(contestants, clock=time.process_time if args.threads == 1 else time.perf_counter):
+    "Best and median milliseconds, the contestants taking turns; and how many calls found the machine quiet."
     times, calm = {name: [] for name in contestants}, 0
     for f in contestants.values():
         f()
@@ -81,10 +86,11 @@ def race(contestants):
         for name, f in contestants.items():
             calm += quiet()
             f()
-            start = time.perf_counter()
+            start = clock()
             f()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: round(float(np.median(t)), 3) for name, t in times.items()}, calm / (args.repeat * len(contestants))
+            times[name].append(1e3 * (clock() - start))
+    figures = {name: {"best": round(min(t), 3), "median": round(float(np.median(t)), 3)} for name, t in times.items()}
+    return figures | {"quiet": round(calm / (args.repeat * len(contestants)), 2)}
 
 
 def lengths_of(T, B):
@@ -135,8 +141,7 @@ def layers():
             calls["PyTorch"] = peer(torch_layer(n_x, n_a), X, dY, lengths)
             row = {"unit": unit, **dict(zip(FIELDS, cell, strict=True)), "ragged": ragged}
             for i, what in enumerate(("forward", "both")):
-                row[what], calm = race({name: pair[i] for name, pair in calls.items()})
-                row[f"{what}_quiet"] = round(calm, 2)
+                row[what] = race({name: pair[i] for name, pair in calls.items()})
             print(row, flush=True)
             yield row
 
@@ -181,8 +186,8 @@ def products():
 def ladder():
     "Billions of operations a second, rung by rung; the last ones are an LSTM's forward pass at T, B, n_x, n_a = 64, 32, 128, 256."
     for step, (f, calls) in products().items():
-        ms, _ = race({step: f})
-        yield {"step": step, "gflops": round(2 * 32 * 256 * 1024 * calls / ms[step] / 1e6, 1)}
+        ms = race({step: f}, time.process_time)[step]["best"]
+        yield {"step": step, "gflops": round(2 * 32 * 256 * 1024 * calls / ms / 1e6, 1)}
     T, B, n_x, n = CELLS[1]
     p, X = lstm_init(0, n_x, n), np.random.default_rng(0).normal(size=(T, B, n_x)).astype(np.float32)
     m = k.Plan(X, n, 4, None)
@@ -199,8 +204,9 @@ def ladder():
         f"LSTM: {args.threads} threads, which meet at the end": lambda: whole(args.threads),
     }
     for name, f in rungs.items():
-        ms, _ = race({name: f})
-        yield {"step": name, "gflops": round(2 * T * B * 4 * n * (n + n_x) / ms[name] / 1e6, 1)}
+        times = race({name: f}, time.perf_counter if "threads" in name else time.process_time)
+        row = {"step": name, "gflops": round(2 * T * B * 4 * n * (n + n_x) / times[name]["best"] / 1e6, 1)}
+        yield row | ({"quiet": times["quiet"]} if "threads" in name else {})
 
 
 @njit(**k.OPTIONS)
@@ -246,7 +252,7 @@ def machine():
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    return {"cpu": cpu, "cores": os.cpu_count(), "threads": args.threads, "vector_bytes": k.BYTES, "system": platform.system()}
+    return {"cpu": cpu, "cores": os.cpu_count(), "vector_bytes": k.BYTES, "system": platform.system()}
 
 
 def commit():
@@ -254,16 +260,31 @@ def commit():
     return done.stdout.strip() or None
 
 
+def save(result, run=None):
+    "Put what was measured into the file of results; a run replaces the one on as many threads."
+    if args.results == "-":
+        return
+    path = Path(args.results)
+    kept = json.loads(path.read_text()) if path.exists() else {"runs": []}
+    runs = [r for r in kept["runs"] if run is None or r["threads"] != args.threads] + ([run] if run else [])
+    path.write_text(json.dumps(kept | result | {"runs": sorted(runs, key=lambda r: r["threads"])}, indent=1) + "\n")
+
+
 def main():
     torch.set_num_threads(args.threads)
     result = {
-        "what": "compiled kernels on the CPU, float32: rungs in GFLOP/s, layers as medians in milliseconds",
-        "machine": machine(), "commit": commit(), "date": datetime.now(timezone.utc).date().isoformat(),
+        "what": "compiled kernels on the CPU, float32: rungs in GFLOP/s, layers in milliseconds",
+        "machine": machine(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "numba", "torch")}},
-        "note": args.note, "ladder": list(ladder()), "first_calls": list(first_calls()), "layers": list(layers()),
     }
-    if args.results != "-":
-        Path(args.results).write_text(json.dumps(result, indent=1) + "\n")
+    run = {"threads": args.threads, "commit": commit(), "date": datetime.now(timezone.utc).date().isoformat(), "note": args.note,
+           "clock": "processor time" if args.threads == 1 else "clock"}
+    if args.threads > 1:
+        result |= {"ladder": list(ladder()), "first_calls": list(first_calls())}
+        save(result)
+    if args.ladder:
+        return
+    save(result, run | {"layers": list(layers())})
 
 
 if __name__ == "__main__":
