@@ -17,7 +17,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGE = "seqbook"
-PARTS = {"practice": "In practice", "applications": "Applications", "papers": "Papers", "api": "Reference", "project": "The project"}
+PARTS = {"practice": "In practice", "applications": "Applications", "papers": "Papers", "reference": "Reference", "project": "The project"}
 PROJECT = ("CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")  # files beside nbs/ that the site has too
 PICTURES = ("image/png", "image/svg+xml", "image/jpeg", "image/gif")
 CHAPTER = re.compile(r"(\d+)_[^/]+$")
@@ -166,8 +166,11 @@ def contents(
 ):         # -> Markdown: the sidebar's parts, each with the pages that exist
     "The lecture is what lies at the top; each folder is a part of its own; the front page is none."
     parts = {"": []}
-    for doc in sorted(docs, key=lambda doc: (doc != f"api/{PACKAGE}", doc)):
-        parts.setdefault(doc.rpartition("/")[0], []).append(doc)
+    for doc in sorted(docs):
+        if not doc.startswith("api/"):
+            parts.setdefault(doc.rpartition("/")[0], []).append(doc)
+    if f"api/{PACKAGE}" in docs:  # which has the modules below it
+        parts.setdefault("reference", []).append(f"api/{PACKAGE}")
     order = ["", *PARTS]
     folders = sorted(parts, key=lambda part: (order.index(part) if part in order else len(PARTS), part))
     trees = []
