@@ -2,7 +2,8 @@ r"""Sphinx extension: equations have anchors, and whoever speaks of one gets a l
 
 A displayed equation with `\tag{3.4}` can be linked to as `#eq-3.4`. "Equation 3.4", "equations 3.4 to 3.6" or "eq. 2.1" in
 a text, on the same page or on another, leads there; an equation that is spoken of and nowhere to be found is a warning.
-A number without a dot ("their equation 14") belongs to somebody else's paper and is left alone.
+A number without a dot ("their equation 14") belongs to somebody else's paper and is left alone. A number in brackets, (3.4),
+is a link if there is such an equation.
 """
 import re
 
@@ -11,7 +12,8 @@ from sphinx.util import logging
 
 TAG = re.compile(r"\\tag\*?\s*\{([^{}]+)\}")
 NUMBER = re.compile(r"[A-Za-z0-9]+\.[0-9]+")
-MENTION = re.compile(rf"\b(?:equations?|eqs?\.)\s+{NUMBER.pattern}(?:(?:,|\s+to|,?\s+and|,?\s+or|–)\s*{NUMBER.pattern})*", re.IGNORECASE)
+MENTION = re.compile(rf"\b(?:equations?|eqs?\.)\s+{NUMBER.pattern}(?:(?:,|\s+to|,?\s+and|,?\s+or|–)\s*{NUMBER.pattern})*|"
+                     rf"(?<!\w)\({NUMBER.pattern}\)", re.IGNORECASE)
 SILENT = (nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.title, nodes.raw, nodes.comment)
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ def on_read(app, doctree):
 def on_resolved(app, doctree, docname):
     "Sphinx's doctree-resolved event: what texts say of equations becomes links."
     for link in list(doctree.findall(nodes.reference)):  # [equation 3.4](chapter): to the equation rather than to the chapter
-        if MENTION.fullmatch(link.astext()):
+        if MENTION.fullmatch(link.astext()) and "://" not in link.get("refuri", ""):
             link.replace_self(nodes.Text(link.astext()))
     for parent in [node for node in doctree.findall(nodes.TextElement) if not isinstance(node, (*SILENT, nodes.reference))]:
         if not inside(parent, (*SILENT, nodes.reference)):
@@ -83,11 +85,11 @@ def linked(
     for start, end, number in mentions(child):
         place = app.env.domains.standard_domain.anonlabels.get(f"eq-{number}")
         if not place:
-            log.warning("equation %s is spoken of, but there is none", number, location=parent)
+            if child[start] != "(":
+                log.warning("equation %s is spoken of, but there is none", number, location=parent)
             continue
-        uri = app.builder.get_relative_uri(docname, place[0]) + f"#{place[1]}"
-        uri = f"#{place[1]}" if place[0] == docname else uri
-        out += [nodes.Text(child[done:start]), nodes.reference("", child[start:end], refuri=uri, internal=True)]
+        page = "" if place[0] == docname else app.builder.get_relative_uri(docname, place[0])
+        out += [nodes.Text(child[done:start]), nodes.reference("", child[start:end], refuri=f"{page}#{place[1]}", internal=True)]
         done = end
     return [*out, nodes.Text(child[done:])]
 
@@ -98,7 +100,8 @@ def mentions(
     "Where a text speaks of equations."
     for mention in MENTION.finditer(text):
         for i, number in enumerate(NUMBER.finditer(text, mention.start(), mention.end())):
-            yield number.start() if i else mention.start(), number.end(), number[0]
+            bracketed = mention[0].startswith("(")
+            yield number.start() if i else mention.start(), number.end() + bracketed, number[0]
 
 
 def setup(app):

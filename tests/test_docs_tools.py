@@ -3,6 +3,7 @@ import importlib
 import inspect
 import os
 import pkgutil
+import re
 import shutil
 import signal
 import socket
@@ -159,11 +160,13 @@ def test_links_to_the_projects_papers():
 
 
 def test_contents_come_from_what_is_there():
-    text = nbdev_cells.contents(["index", "practice/b", "10_y", "02_x", "practice/a", "api/rnn", "api/seqbook", "extra/z"])
+    text = nbdev_cells.contents(["index", "practice/b", "10_y", "02_x", "practice/a", "api/rnn", "api/seqbook", "extra/z",
+                                "reference/bibliography", "reference/symbols"])
     captions = [line.split(": ")[1] for line in text.splitlines() if line.startswith(":caption:")]
     assert captions == ["The lecture", "In practice", "Reference", "Extra"]
     pages = [line for line in text.splitlines() if line.startswith("/")]
-    assert pages == ["/02_x", "/10_y", "/practice/a", "/practice/b", "/api/seqbook", "/extra/z"]
+    assert pages == ["/02_x", "/10_y", "/practice/a", "/practice/b",
+                     "/reference/symbols", "/reference/bibliography", "/api/seqbook", "/extra/z"]
 
 
 # ---- links
@@ -171,7 +174,8 @@ def test_contents_come_from_what_is_there():
     ("Equations 3.4 to\n3.6, as (eq. 2.1)", [("Equations 3.4", "3.4"), ("3.6", "3.6"), ("eq. 2.1", "2.1")]),
     ("equation course.1.", [("equation course.1", "course.1")]),
     ("equations 9.14, 9.16 and 10.2.", [("equations 9.14", "9.14"), ("9.16", "9.16"), ("10.2", "10.2")]),
-    ("Glorot and Bengio 2010, equation 16. The equations of 3.4", []),
+    ("Glorot and Bengio 2010, equation 16. The equations of 3.4; f(2.1)", []),
+    ("Adam (optim.8) and (4.2) (0, 1)", [("(optim.8)", "optim.8"), ("(4.2)", "4.2")]),
 ])
 def test_mentions_of_equations(text, found):
     assert [(text[start:end], number) for start, end, number in equations.mentions(text)] == found
@@ -227,7 +231,7 @@ PAGES = {
 > About.
 
 As equations 2.1 and
-2.2 say, [equation 2.1](02_rnn.ipynb), equation 14. `np.tanh(x)`, `rnn_step`, `step`.
+2.2 say, [equation 2.1](02_rnn.ipynb), equation 14, (2.3) and (0.5). `np.tanh(x)`, `rnn_step`, `step`.
 """,
     "02_rnn": r"""# Units
 > About.
@@ -265,7 +269,7 @@ def test_a_site_with_links(tmp_path):
     front = [(link.get_text(), link["href"]) for link in html["index"].select("p a.reference")]
     assert front == [
         ("equations 2.1", "02_rnn.html#eq-2.1"), ("2.2", "02_rnn.html#eq-2.2"), ("equation 2.1", "02_rnn.html#eq-2.1"),
-        ("np.tanh(x)", "https://numpy.org/doc/stable/reference/generated/numpy.tanh.html"),
+        ("(2.3)", "02_rnn.html#eq-2.3"), ("np.tanh(x)", "https://numpy.org/doc/stable/reference/generated/numpy.tanh.html"),
         ("rnn_step", "api/rnn.html#seqbook.rnn.rnn_step")]
     chapter = html["02_rnn"]
     assert [tag["id"] for tag in chapter.select(".equation-links a")] == ["eq-2.1", "eq-2.2", "eq-2.3"]
@@ -367,6 +371,58 @@ def test_chapters_know_their_modules(tmp_path):
     modules, origin = reference.chapters(tmp_path)
     assert modules == {"seqbook.rnn": {"02_rnn": "The unit", "practice/back": "Back"}}
     assert origin == {"seqbook.rnn.f": "02_rnn", "seqbook.rnn.g": "practice/back"}
+
+
+# ---- works cited
+ROOT = Path(execute.__file__).parents[1]
+ITEM = re.compile(r"^[*-] (.*(?:\n  .*)*)", re.MULTILINE)
+
+
+def plain(text):
+    "Letters and digits alone: styles of citing differ."
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def texts(name):
+    "The Markdown cells of a notebook."
+    return [cell.source for cell in nbformat.read(ROOT / "nbs" / f"{name}.ipynb", as_version=4).cells if cell.cell_type == "markdown"]
+
+
+def cited():
+    "(chapter, item) of all lists of references; an item that names code points to documentation, not to a work."
+    for name in execute.notebooks(ROOT):
+        for text in texts(name) if not name.startswith("reference/") else ():
+            for section in re.findall(r"^##+ References[^\n]*\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL):
+                yield from ((name, item) for item in ITEM.findall(section) if "`" not in item)
+
+
+def works():
+    "{title: (item of the bibliography, chapters that it says cite it)}; of a long title what precedes the colon."
+    found = {}
+    for item in (item for text in texts("reference/bibliography") for item in ITEM.findall(text)):
+        title = re.search(r"(?<!\\)\*(.+?)(?<!\\)\*", item)[1]
+        title = plain(title.partition(": ")[0] if title.find(": ") > 40 else title)
+        found[title] = item, set(re.findall(r"\(\.\./([\w/]+)\.ipynb\)", item.partition("Cited in ")[2]))
+    return found
+
+
+def test_every_work_cited_is_in_the_bibliography():
+    known, saying = works(), {}
+    for name, item in cited():
+        titles = [title for title in known if title in plain(item)]
+        assert titles, f"nbs/reference/bibliography.ipynb lacks a work that {name} cites: {item}"
+        saying.setdefault(max(titles, key=len), set()).add(name)
+    for title, (item, names) in known.items():
+        assert saying.get(title, set()) == names, f"nbs/reference/bibliography.ipynb: cited in {saying.get(title)}: {item}"
+
+
+def test_the_bibliography_is_sorted_and_of_one_style():
+    items = [item for item, _ in works().values()]
+    assert len(items) > 80 and len({plain(item.partition("Cited in")[0]) for item in items}) == len(items)
+    for item in items:
+        work, _, chapters = item.partition(" Cited in ")
+        assert re.fullmatch(r"[^*\[]+, (?:\[\*.+\*\]\(https://\S+\)|\*.+\*), [^*]+\.", work), work
+        assert re.fullmatch(r"(?:\[[\w ]+\]\(\.\./[\w/]+\.ipynb\)(?:, |\.$))+", chapters), chapters
 
 
 # ---- README
