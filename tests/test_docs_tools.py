@@ -425,6 +425,18 @@ def test_the_bibliography_is_sorted_and_of_one_style():
         assert re.fullmatch(r"(?:\[[\w ]+\]\(\.\./[\w/]+\.ipynb\)(?:, |\.$))+", chapters), chapters
 
 
+def test_the_symbols_are_those_of_the_library(monkeypatch):
+    "The table's own hidden cells, run again: a change of its text alone would not run them."
+    monkeypatch.chdir(ROOT / "nbs" / "reference")
+    cells = nbformat.read("symbols.ipynb", as_version=4).cells
+    names = {}
+    for cell in cells:
+        if cell.cell_type == "code" and "get_ipython" not in cell.source:
+            exec(compile(cell.source, "symbols.ipynb", "exec"), names)
+    headings = [cell.source.splitlines()[0].removeprefix("## ") for cell in cells if cell.source.startswith("## ")]
+    assert headings == names["HEADINGS"]
+
+
 # ---- README
 def test_readme():
     nb = notebook(
