@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import pytest
 
@@ -20,6 +21,7 @@ nbformat = pytest.importorskip("nbformat", reason="needs the extra: pip install 
 pytest.importorskip("sphinx", reason="needs the extra: pip install 'seqbook[docs]'")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "docs"))
 
+import book_map  # noqa: E402
 import code_links  # noqa: E402
 import directives  # noqa: E402
 import elsewhere  # noqa: E402
@@ -262,6 +264,7 @@ def site(folder, pages, *cells):
     return html, [line for line in said.getvalue().splitlines() if ".ipynb" in line]
 
 
+@pytest.mark.filterwarnings("ignore:.myst_parser")
 def test_a_site_with_links(tmp_path):
     cells = "#| default_exp rnn", "#| export\ndef rnn_step(): pass", "rnn_step()\nnp.tanh(0)\nstep()"
     html, said = site(tmp_path, PAGES, *cells)
@@ -436,6 +439,28 @@ def test_the_symbols_are_those_of_the_library(monkeypatch):
     headings = [cell.source.splitlines()[0].removeprefix("## ") for cell in cells if cell.source.startswith("## ")]
     assert headings == names["HEADINGS"]
 
+# ---- the map of the book
+def test_imports_run_one_way():
+    assert list(book_map.upward()) == []
+
+
+def test_every_module_is_on_the_map():
+    placed = [module for modules, _, _ in book_map.LAYERS.values() for module in modules]
+    assert sorted(placed) == sorted(book_map.chapters()) and len(set(placed)) == len(placed)
+
+
+def test_the_map_is_drawn_from_the_chapters():
+    svg = book_map.draw({"rnn": (2, "Nets & <loops>", "02_rnn.ipynb"), "optim": (None, "Optimisers", "practice/optim.ipynb")})
+    assert svg.count("<a href=") == 2 and 'href="practice/optim.ipynb"' in svg and "Nets &amp; &lt;loops&gt;" in svg
+    assert ElementTree.fromstring(svg).find("{http://www.w3.org/2000/svg}title").text.endswith("models: ; bridges: .")
+
+
+def test_the_map_stands_in_the_front_page(tmp_path):
+    (tmp_path / "map.svg").write_text('<svg>\n<a href="02_rnn.ipynb">2</a>\n</svg>\n')
+    nb = notebook("# seqbook", new_markdown_cell("![in layers](map.svg)\n\nmore"))
+    nbdev_cells.drawn(nb, tmp_path)
+    text = nb.cells[1].source
+    assert text == '<div class="book-map">\n<svg>\n<a href="02_rnn.html">2</a>\n</svg>\n</div>\n\nmore'
 
 # ---- README
 def test_readme():
