@@ -12,6 +12,7 @@ from html import escape, unescape
 
 from docutils import nodes
 from elsewhere import address
+from equations import inside
 from nbdev_cells import PACKAGE
 
 ARRAYS = {"np": "numpy", "xp": "numpy", "cp": "cupy"}
@@ -197,7 +198,7 @@ def on_resolved(app, doctree, docname):
             block["links"] = links
             ever |= known
     for code in list(doctree.findall(nodes.literal)):
-        place = not inside_link(code) and in_text(code.astext(), ever | own | ARRAYS, places)
+        place = not inside(code, (nodes.reference, nodes.title)) and in_text(code.astext(), ever | own | ARRAYS, places)
         if place:
             link = nodes.reference("", "", refuri=place[0], reftitle=place[1], internal=place[1].startswith(PACKAGE), classes=["code-link"])
             code.replace_self(link)
@@ -222,14 +223,6 @@ def in_text(
         homes = [name for name in places.app.reference.origin if name.rpartition(".")[2] == first]
         return places.uri(homes[0] + dot + rest) if len(homes) == 1 else None
     return None
-
-
-def inside_link(node):
-    "Whether a node stands in a link, or in a heading, which is one already."
-    while node := node.parent:
-        if isinstance(node, (nodes.reference, nodes.title)):
-            return True
-    return False
 
 
 def visit_code(self, node):

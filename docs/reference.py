@@ -9,7 +9,7 @@ Parameters are documented where they stand, one a line (nbdev calls this docment
     ):                     # -> state at t, cache for the backward step
 
 A parameter without a comment means what it does elsewhere: in the class that a method comes from, then in the module,
-since no name changes its meaning there. What a function raises is read off its `raise` statements. Sphinx's autodoc does
+since no name changes its meaning there, then in the book (`LETTERS`). What a function raises is read off its `raise` statements. Sphinx's autodoc does
 the rest; each entry links back to the cell of the chapter that it comes from.
 """
 import ast
@@ -31,6 +31,13 @@ CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 LINK = re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+)\)")
 BULLET = re.compile(r"\s*([-*]|\d+\.)\s+")
 MARKUP = re.compile(r"([\\*_|`])")
+LETTERS = {  # the book's own, where neither an entry nor its class nor its module says what they stand for
+    "X": "(T, B, n_x) the sequences", "Y": "(T, B, n_a) outputs of a unit", "dY": "(T, B, n_a) derivative of the loss at the outputs",
+    "state": "the state before the first step; None for zeros", "lengths": "(B,) T_x of each example; None if all have T steps",
+    "masks": "noise that was drawn beforehand; None for none", "batch": "arrays of one batch, as the model's own `fit` makes them",
+    "rng": "a numpy.random.Generator; None for no noise", "seed": "a whole number, or a generator that others share",
+    "xp": "NumPy or CuPy", "where": '"numpy" or "cupy"', "B": "examples of the batch", "T": "time steps",
+}
 
 
 def docments(
@@ -168,7 +175,7 @@ def explained(
     if not name.startswith(f"{PACKAGE}.") or not inside:
         return {}
     module = importlib.import_module(f"{PACKAGE}.{module}")
-    found = dict(meanings(module))
+    found = LETTERS | meanings(module)
     owner, _, method = inside.rpartition(".")
     for base in reversed(getattr(module, owner).__mro__) if owner else ():
         if base.__module__.startswith(PACKAGE):

@@ -349,7 +349,7 @@ PUBLIC = [(module.name, name) for module in pkgutil.iter_modules(importlib.impor
 
 
 @pytest.mark.parametrize("module", sorted({module for module, _ in PUBLIC}))
-def test_the_reference_knows_every_name_and_most_parameters(module):
+def test_the_reference_knows_every_name(module):
     modules, origin = reference.chapters(Path(execute.__file__).parents[1] / "nbs")
     loaded = importlib.import_module(f"seqbook.{module}")
     names = [name for home, name in PUBLIC if home == module]
@@ -358,6 +358,15 @@ def test_the_reference_knows_every_name_and_most_parameters(module):
     assert [name for name in made if not (getattr(loaded, name).__doc__ or "").strip()] == []
     data = reference.constants(f"seqbook.{module}")
     assert [name for name in names if name not in made and f".. py:data:: seqbook.{module}.{name}\n" not in data] == []
+
+
+def test_every_parameter_of_what_the_package_offers_is_explained():
+    package, silent = importlib.import_module("seqbook"), []
+    for function in filter(inspect.isfunction, (getattr(package, name) for name in package.__all__)):
+        name = f"{function.__module__}.{function.__name__}"
+        known = reference.explained(name) | reference.docments(inspect.getsource(function))
+        silent += [f"{name}: {parameter}" for parameter in inspect.signature(function).parameters if parameter not in known]
+    assert silent == []
 
 
 def test_docstrings_are_taken_literally():
