@@ -9,8 +9,8 @@ Parameters are documented where they stand, one a line (nbdev calls this docment
     ):                     # -> state at t, cache for the backward step
 
 A parameter without a comment means what it does elsewhere: in the class that a method comes from, then in the module,
-since no name changes its meaning there, then in the book (`LETTERS`). What a function raises is read off its `raise` statements. Sphinx's autodoc does
-the rest; each entry links back to the cell of the chapter that it comes from.
+since no name changes its meaning there, then in the book (`LETTERS`). What a function raises is read off its `raise`
+statements. Sphinx's autodoc does the rest; each entry links back to the cell of the chapter that it comes from.
 """
 import ast
 import importlib
