@@ -85,6 +85,7 @@ test: $(VENV)/made $(PEERS) data
 	@echo "== exports in sync"
 	@$(BIN)/python tests/in_sync.py
 	@$(BIN)/ruff check seqbook tests docs benchmarks setup.py
+	@$(BIN)/python docs/book_map.py --check
 	@$(BIN)/python docs/readme.py --check
 	@echo "== chapters run"
 	@$(BIN)/python docs/execute.py
@@ -96,6 +97,7 @@ test: $(VENV)/made $(PEERS) data
 # ---- for those who write
 export: $(VENV)/made
 	@$(BIN)/nbdev_export
+	@$(BIN)/python docs/book_map.py
 	@$(BIN)/python docs/readme.py
 
 execute: export

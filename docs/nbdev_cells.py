@@ -23,6 +23,7 @@ PICTURES = ("image/png", "image/svg+xml", "image/jpeg", "image/gif")
 CHAPTER = re.compile(r"(\d+)_[^/]+$")
 OUTSIDE = re.compile(r"(\]\()((?:\.\./)+)([^)\s#/]+)(?=[)#])")
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()\s#:]+)\.ipynb(?:#[^()\s]*)?\)")
+MAP = re.compile(r"!\[[^\]]*\]\(map\.svg\)")
 STAND_IN = re.compile(r"^\S+:\d+: EmbeddedTextWarning: (.+)\n(?:[ \t]+.*\n?)?", re.MULTILINE)
 NUMBERED = re.compile(r"\s*\\begin\{(align|alignat|gather|equation|multline|flalign|eqnarray)\*?\}")
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ def on_source(app, docname, source):
         number(nb, docname)
         if docname == app.config.root_doc:
             nb.cells.append(nbformat.v4.new_markdown_cell(contents(app.env.found_docs)))
+            drawn(nb, Path(app.srcdir))
         inside(nb, docname)
         source[0] = json.dumps(nb)
     elif docname.startswith("project/"):
@@ -159,6 +161,17 @@ def inside(
     for cell in nb.cells:
         if cell.cell_type == "markdown":
             cell.source = OUTSIDE.sub(moved, cell.source)
+
+
+def drawn(
+    nb,      # the front page's notebook; its Markdown cells are changed
+    folder,  # Path where its pictures lie
+):
+    "The map of the book stands in the page itself, so that its tiles can be clicked."
+    for cell in nb.cells:
+        if cell.cell_type == "markdown" and MAP.search(cell.source):
+            svg = (folder / "map.svg").read_text("utf-8").replace('.ipynb"', '.html"').strip()
+            cell.source = MAP.sub(lambda _, svg=svg: f'<div class="book-map">\n{svg}\n</div>', cell.source)
 
 
 def contents(

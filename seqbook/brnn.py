@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MERGES', 'reversal', 'reverse', 'merge_named', 'check_widths', 'BidirectionalParams', 'BidirectionalState',
-           'BidirectionalMasks', 'pair', 'noise', 'inside', 'bidirectional', 'check_layer', 'check_apart',
-           'nested_config', 'owned', 'masks_of', 'fresh', 'Bidirectional']
+           'BidirectionalMasks', 'pair', 'is_unit', 'inside', 'bidirectional', 'check_layer', 'check_apart', 'fitting',
+           'nested_config', 'owned', 'fresh', 'Bidirectional']
 
 # %% ../nbs/10_brnn.ipynb #fea6af27
 from contextlib import contextmanager
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, check_array, leaves
+from .backend import array_module, check_array, check_whole, leaves, like
 from .notation import check_lengths
-from .rnn import Layer, generator
+from .rnn import Layer, generator, masks_of, noise
 
 # %% ../nbs/10_brnn.ipynb #fbe59850
 def reversal(
@@ -24,6 +24,7 @@ def reversal(
     B: int,   # examples of the batch
 ):            # -> (T, B) whole numbers, the step that each step is taken from; None where all have T steps
     "Equation 10.3 as numbers, counted from 0. Made where the lengths are; for a list, on the host."
+    check_whole("T", T, 0), check_whole("B", B, 0)
     if lengths is None:
         return None
     n = check_lengths(lengths, T, B, None if hasattr(lengths, "dtype") else np)
@@ -41,6 +42,8 @@ def reverse(
     if X.ndim < 2:
         raise ValueError(f"X: expected shape (T, B, ...), got {tuple(X.shape)}")
     rows = reversal(lengths, *X.shape[:2])
+    if rows is not None and not isinstance(rows, np.ndarray):
+        array_module(X, rows)  # lengths of a device, X of the host
     return X[::-1].copy() if rows is None else X[xp.asarray(rows), xp.arange(X.shape[1])]
 
 # %% ../nbs/10_brnn.ipynb #84668aae
@@ -60,7 +63,7 @@ MERGES = {  # name -> Y from both directions' outputs, and their derivatives fro
 
 def merge_named(name: str):
     "The two functions of that merge; a ValueError lists the choices."
-    if name not in MERGES:
+    if not isinstance(name, str) or name not in MERGES:
         raise ValueError(f"merge: expected one of {', '.join(MERGES)}, got {name!r}")
     return MERGES[name]
 
@@ -105,9 +108,14 @@ def pair(
     return Pair(*value)
 
 
-def noise(masks) -> dict:
-    "The option that carries masks to a unit; nothing where there are none, since not every unit takes them."
-    return {} if masks is None else {"masks": masks}
+def is_unit(f) -> bool:
+    "Whether this may have the sequence contract: a function, and neither a layer nor its class."
+    return callable(f) and not isinstance(f, type) and not hasattr(f, "params")
+
+
+def _called(thing) -> str:
+    "How an argument that should have been a function or a layer is called in a message."
+    return f"the class {thing.__name__}" if isinstance(thing, type) else getattr(thing, "__name__", None) or f"{thing!r:.60}"
 
 
 @contextmanager
@@ -129,11 +137,15 @@ def bidirectional(
     merge="concat",      # "concat", "sum", "mean" or "product"
 ):                       # -> a function with the sequence contract over BidirectionalParams and BidirectionalState
     "Read in both directions and merge: equations 10.1 to 10.5. Options go to both units, `masks` in pairs. Schuster and Paliwal 1997."
-    unit_backward = unit_backward or unit_forward
+    unit_backward = unit_forward if unit_backward is None else unit_backward
+    for name, unit in (("unit_forward", unit_forward), ("unit_backward", unit_backward)):
+        if not is_unit(unit):
+            raise TypeError(f"{name}: expected a function such as rnn, gru or lstm, got {_called(unit)}")
     join, split = merge_named(merge)
 
     def both(p, X, state=None, lengths=None, masks=None, **options):
         p, state, masks = pair("p", p, BidirectionalParams), pair("state", state, BidirectionalState), pair("masks", masks, BidirectionalMasks)
+        check_array("X", X)
         with inside("forward"):
             Yf, end_f, back_f = unit_forward(p.forward, X, state.forward, lengths, **noise(masks.forward), **options)
         with inside("backward"):
@@ -168,12 +180,23 @@ def check_layer(name: str, layer):
 
 def check_apart(params):
     "Refuse parameters that belong to two layers, or are of two dtypes."
-    seen = {}
+    seen, first = {}, next(iter(leaves(params).items()), None)
     for name, a in leaves(params).items():
         if id(a) in seen:
             raise ValueError(f"layers: {seen[id(a)]!r} and {name!r} are one array; make every layer by a call of its own")
         seen[id(a)] = name
-        check_array(name, a, dtype=next(iter(leaves(params).values())).dtype)
+        if check_array(f"params.{name}", a).dtype != first[1].dtype:
+            raise TypeError(f"layers: expected one dtype, got {first[1].dtype} for {first[0]!r} and {a.dtype} for {name!r}")
+
+
+def fitting(
+    params,  # what came, in the layers' order
+    old,     # the parameters it is to replace
+):           # -> the new ones, in the structure of the old
+    "Check parameters before any layer takes them: the names, the shapes, one dtype, no array twice."
+    params = like(old, leaves(params), "params")
+    check_apart(params)
+    return params
 
 # %% ../nbs/10_brnn.ipynb #28b1d4e8
 def nested_config(layer) -> dict:
@@ -186,18 +209,13 @@ def owned(layer):
     return lambda _, X, state=None, lengths=None, **options: layer(X, state, lengths, **options)
 
 
-def masks_of(layer, rng, B, T=None):
-    "The masks that a layer draws for one call in training; None where it has no noise."
-    masks = layer.masks(rng, B, T) if hasattr(layer, "masks") else None
-    return masks if leaves(masks) else None
-
-
 def fresh(
     layer,  # a layer
     seed,   # seed, or a numpy.random.Generator
 ):          # -> one like it, where it is, with weights newly drawn
     "Make a second layer of the same kind and the same sizes."
     rng = generator(seed)
+    check_layer("layer", layer)
     if hasattr(layer, "fresh"):
         return layer.fresh(rng)
     model = next(iter(leaves(layer.params).values()))
@@ -224,7 +242,7 @@ class Bidirectional(Layer):
         merge_named(merge)
         check_widths(merge, self.forward.n_a, self.backward.n_a)
         if self.forward.n_x != self.backward.n_x:
-            raise ValueError(f"layer: both directions read one input, got n_x={self.forward.n_x} forward and {self.backward.n_x} backward")
+            raise ValueError(f"layer: expected both directions to read the same features, got n_x={self.forward.n_x} forward and {self.backward.n_x} backward")
         check_apart(self.params)
         self.merge, self.n_x = merge, self.forward.n_x
         self.n_a = self.forward.n_a + (self.backward.n_a if merge == "concat" else 0)  # features of an output
@@ -236,7 +254,7 @@ class Bidirectional(Layer):
 
     @params.setter
     def params(self, params):
-        self.forward.params, self.backward.params = pair("params", params, BidirectionalParams)
+        self.forward.params, self.backward.params = fitting(pair("params", params, BidirectionalParams), self.params)
 
     def __call__(self, X, state=None, lengths=None, masks=None):
         "See `bidirectional`."

@@ -7,6 +7,8 @@ __all__ = ['softmax', 'rnn_cell_forward', 'rnn_forward', 'rnn_cell_backward', 'r
            'lstm_cell_backward', 'lstm_backward', 'clip', 'sample', 'optimize']
 
 # %% ../nbs/practice/course.ipynb #21b85b9d
+from numbers import Integral, Real
+
 import numpy as np
 
 from .backend import array_module, asnumpy, check_array
@@ -25,9 +27,14 @@ def _entry(
     dtype="float",     # float32 or float64, or the dtype of the others
 ):                     # -> the array
     "One array of the dictionary, checked; the error names it."
+    if not isinstance(parameters, dict):
+        raise TypeError(f"parameters: expected a dictionary of arrays, got {type(parameters).__name__}")
     if name not in parameters:
         raise ValueError(f"parameters: {name!r} is missing, got {', '.join(map(repr, parameters)) or 'nothing'}")
-    return check_array(f"parameters[{name!r}]", parameters[name], shape, dtype)
+    value = check_array(f"parameters[{name!r}]", parameters[name], shape, dtype)
+    if 0 in value.shape:
+        raise ValueError(f"parameters[{name!r}]: expected sizes of at least 1, got {tuple(value.shape)}")
+    return value
 
 
 def _output(parameters, weight, n_a, dtype):
@@ -49,21 +56,25 @@ def _rnn_params(
 
 def _bias(parameters):
     "The name of the recurrent unit's bias: ba, or b in the character model."
-    return "b" if "b" in parameters and "ba" not in parameters else "ba"
+    if "b" in parameters and "ba" in parameters:
+        raise ValueError("parameters: expected one bias of the recurrent unit, 'ba' or 'b', got both")
+    return "b" if "b" in parameters else "ba"
 
 # %% ../nbs/practice/course.ipynb #ec2d637c
 def softmax(
     x,  # (n_y, m) scores, one column for each example
 ):      # -> (n_y, m), each column positive and of sum 1
     "exp(x) / sum exp(x) down each column, without overflow."
-    return softmax_along(check_array("x", x, dtype="float"), axis=0)
+    if check_array("x", x, dtype="float").ndim == 0 or not len(x):
+        raise ValueError(f"x: expected shape (n_y, m) with n_y of at least 1, got {tuple(x.shape)}")
+    return softmax_along(x, axis=0)
 
 # %% ../nbs/practice/course.ipynb #f4b0836b
-def _step_arguments(xt, a_prev, n_x, n_a, dtype, **others):
-    "Check what one cell is given."
-    check_array("xt", xt, (n_x, "m"), dtype)
-    for name, value in {"a_prev": a_prev, **others}.items():
-        check_array(name, value, (n_a, xt.shape[1]), dtype)
+def _step_arguments(p, n_a, xt, where="", **states):
+    "Check what one cell is given, or has kept in its cache."
+    check_array(f"{where}xt", xt, (p.Wax.shape[1], "m"), p.Wax.dtype)
+    for name, value in states.items():
+        check_array(where + name, value, (n_a, xt.shape[1]), p.Wax.dtype)
 
 
 def _answer(q, a):
@@ -79,7 +90,7 @@ def rnn_cell_forward(
     "One step of the recurrent network, equation course.1."
     p = _rnn_params(parameters)
     q = _output(parameters, "Wya", len(p.Waa), p.Waa.dtype)
-    _step_arguments(xt, a_prev, p.Wax.shape[1], len(p.Waa), p.Waa.dtype)
+    _step_arguments(p, len(p.Waa), xt, a_prev=a_prev)
     state, _ = rnn_step(p, from_course(xt), RNNState(from_course(a_prev)))
     a_next = to_course(state.a)
     return a_next, _answer(q, a_next), (a_next, a_prev, xt, parameters)
@@ -102,9 +113,13 @@ def rnn_forward(
     return a, _answer(q, a), (caches, x)
 
 # %% ../nbs/practice/course.ipynb #4be5cf1b
-def _rnn_gradients(dx_name, dx, a_name, before, grads):
-    "The course's dictionary of a recurrent unit's gradients."
-    return {dx_name: dx, a_name: before, "dWax": grads.Wax, "dWaa": grads.Waa, "dba": grads.ba[:, None]}
+def _handed_back(name, value, by, n):
+    "Refuse what is not the last thing that a forward function hands back, a tuple of n."
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{name}: expected the last result of {by}, a tuple of {n}, got {type(value).__name__}")
+    if len(value) != n:
+        raise ValueError(f"{name}: expected the last result of {by}, a tuple of {n}, got {len(value)} parts")
+    return value
 
 
 def rnn_cell_backward(
@@ -112,17 +127,31 @@ def rnn_cell_backward(
     cache,    # what `rnn_cell_forward` handed back
 ) -> dict:    # dxt (n_x, m), da_prev (n_a, m), dWax, dWaa, dba (n_a, 1)
     "One step backwards. Equations 3.4 to 3.6."
-    a_next, a_prev, xt, parameters = cache
+    a_next, a_prev, xt, parameters = _handed_back("cache", cache, "rnn_cell_forward", 4)
+    p = _rnn_params(parameters)
+    _step_arguments(p, len(p.Waa), xt, "cache: ", a_next=a_next, a_prev=a_prev)
     check_array("da_next", da_next, a_next.shape, a_next.dtype)
     kept = (from_course(xt), from_course(a_prev), from_course(a_next), "tanh")
-    dx, before, grads = rnn_step_grad(_rnn_params(parameters), RNNState(from_course(da_next)), kept)
-    return _rnn_gradients("dxt", to_course(dx), "da_prev", to_course(before.a), grads)
+    dx, before, grads = rnn_step_grad(p, RNNState(from_course(da_next)), kept)
+    return {"dxt": to_course(dx), "da_prev": to_course(before.a), "dWax": grads.Wax, "dWaa": grads.Waa, "dba": grads.ba[:, None]}
 
 # %% ../nbs/practice/course.ipynb #d63a5f78
-def _collect(da, caches, backward, carried):
+def _steps(caches, unit, n):
+    "The list of the cells' caches and x, checked as far as the shape of `da` depends on them."
+    steps, x = _handed_back("caches", caches, f"{unit}_forward", 2)
+    if not isinstance(steps, (list, tuple)):
+        raise TypeError(f"caches[0]: expected the list of the cells' caches, got {type(steps).__name__}")
+    if not steps:
+        raise ValueError("caches[0]: expected the cache of at least one cell, got none")
+    check_array("caches: x", x, ("n_x", "m", len(steps)), "float")
+    a_next, *_ = _handed_back("caches[0][0]", steps[0], f"{unit}_cell_forward", n)
+    return steps, x, check_array("caches: a", a_next, ("n_a", x.shape[1]), x.dtype).shape
+
+
+def _collect(da, caches, unit, n, backward, carried):
     "From the last cell to the first: the state's derivatives are carried back, the parameters' added up."
-    steps, x = caches
-    check_array("da", da, (*steps[0][0].shape, len(steps)), x.dtype)
+    steps, x, shape = _steps(caches, unit, n)
+    check_array("da", da, (*shape, len(steps)), x.dtype)
     total, back = {}, {name: array_module(x).zeros_like(da[:, :, 0]) for name in carried}
     dx = array_module(x).zeros_like(x)
     for t in reversed(range(len(steps))):
@@ -138,7 +167,7 @@ def rnn_backward(
     caches,  # what `rnn_forward` handed back
 ) -> dict:   # dx (n_x, m, T_x), da0 (n_a, m), dWax, dWaa, dba (n_a, 1)
     "Backpropagation through time, cell by cell, from what the caches hold."
-    return _collect(da, caches, rnn_cell_backward, ("da_prev",))
+    return _collect(da, caches, "rnn", 4, rnn_cell_backward, ("da_prev",))
 
 # %% ../nbs/practice/course.ipynb #118ea993
 _GATES = {"f": "f", "u": "i", "c": "c", "o": "o"}  # the book's name of a gate -> the course's
@@ -164,9 +193,9 @@ def lstm_cell_forward(
 ):                     # -> a_next, c_next (n_a, m), yt_pred (n_y, m), cache
     "One step of the LSTM, equation course.2. cache: a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters."
     p = _lstm_params(parameters)
-    n_a, dtype = p.Waa.shape[1], p.Waa.dtype
-    q = _output(parameters, "Wy", n_a, dtype)
-    _step_arguments(xt, a_prev, p.Wax.shape[1], n_a, dtype, c_prev=c_prev)
+    n_a = p.Waa.shape[1]
+    q = _output(parameters, "Wy", n_a, p.Waa.dtype)
+    _step_arguments(p, n_a, xt, a_prev=a_prev, c_prev=c_prev)
     new, kept = lstm_step(p, from_course(xt), LSTMState(from_course(a_prev), from_course(c_prev)))
     a_next, c_next, ft, it, cct, ot = (to_course(v) for v in (*new, kept.Gf, kept.Gu, kept.c_tilde, kept.Go))
     return a_next, c_next, _answer(q, a_next), (a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters)
@@ -198,12 +227,14 @@ def lstm_cell_backward(
     cache,    # what `lstm_cell_forward` handed back
 ) -> dict:    # dxt (n_x, m), da_prev, dc_prev (n_a, m), dWf, dbf, dWi, dbi, dWc, dbc, dWo, dbo
     "One step backwards. Equations 9.13 to 9.22."
-    a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters = cache
+    a_next, c_next, a_prev, c_prev, ft, it, cct, ot, xt, parameters = _handed_back("cache", cache, "lstm_cell_forward", 10)
+    p, states = _lstm_params(parameters), {"a_next": a_next, "c_next": c_next, "a_prev": a_prev, "c_prev": c_prev}
+    _step_arguments(p, p.Waa.shape[1], xt, "cache: ", **states, ft=ft, it=it, cct=cct, ot=ot)
     for name, d in (("da_next", da_next), ("dc_next", dc_next)):
         check_array(name, d, a_next.shape, a_next.dtype)
     kept = LSTMCache(*(from_course(v) for v in (xt, a_prev, c_prev, it, ft, ot, cct, c_next)), "gers", LSTMMasks())
     arriving = LSTMState(from_course(da_next), from_course(dc_next))
-    dx, before, grads = lstm_step_grad(_lstm_params(parameters), arriving, kept)
+    dx, before, grads = lstm_step_grad(p, arriving, kept)
     out = {"dxt": to_course(dx), "da_prev": to_course(before.a), "dc_prev": to_course(before.c)}
     for ours, theirs in _GATES.items():
         dW, db = lstm_gate(grads, ours)
@@ -216,7 +247,7 @@ def lstm_backward(
     caches,  # what `lstm_forward` handed back
 ) -> dict:   # dx (n_x, m, T_x), da0 (n_a, m), dWf, dbf, dWi, dbi, dWc, dbc, dWo, dbo
     "Backpropagation through time, cell by cell: both da_prev and dc_prev are carried to the cell before."
-    return _collect(da, caches, lstm_cell_backward, ("da_prev", "dc_prev"))
+    return _collect(da, caches, "lstm", 10, lstm_cell_backward, ("da_prev", "dc_prev"))
 
 # %% ../nbs/practice/course.ipynb #dcec1a4c
 def clip(
@@ -226,7 +257,11 @@ def clip(
     "Cut every entry to [-maxValue, maxValue]."
     if not isinstance(gradients, dict):
         raise TypeError(f"gradients: expected a dictionary of arrays, got {type(gradients).__name__}")
-    if isinstance(maxValue, bool) or not isinstance(maxValue, (int, float, np.number)) or not 0 < maxValue < np.inf:
+    if not gradients:
+        raise ValueError("gradients: expected at least one array, got an empty dictionary")
+    for name, g in gradients.items():
+        check_array(f"gradients[{name!r}]", g, dtype="float")
+    if isinstance(maxValue, bool) or not isinstance(maxValue, Real) or not 0 < maxValue < np.inf:
         raise ValueError(f"maxValue: expected a number above 0, got {maxValue!r}")
     return clip_value(gradients, float(maxValue))
 
@@ -241,23 +276,48 @@ def sample(
     n_a, n_x = p.Wax.shape
     q = _output(parameters, "Wya", n_a, p.Waa.dtype)
     _check_alphabet(char_to_ix, n_x, len(q.Wya))
+    seed = _check_seed(seed)
     xp, end, indices = array_module(p.Waa), char_to_ix["\n"], []
     x, state = xp.zeros((1, n_x), p.Waa.dtype), RNNState(xp.zeros((1, n_a), p.Waa.dtype))
     while len(indices) < 50 and (not indices or indices[-1] != end):
         state, _ = rnn_step(p, x, state)
         y = asnumpy(softmax_along(dense(q, state.a)[0]))[0].astype(np.float64)
+        if not np.isfinite(y).all():
+            raise ValueError(f"parameters: expected finite weights, got a prediction with nan at draw {len(indices)}")
         indices.append(int(np.random.RandomState(seed + 2 * len(indices)).choice(n_x, p=y / y.sum())))
         x = xp.zeros_like(x)
         x[0, indices[-1]] = 1
     return indices if indices[-1] == end else [*indices, end]
 
+# %% ../nbs/practice/course.ipynb #bd2c0a34
+def _is_index(i, n):
+    "Whether i is a whole number from 0 to n - 1."
+    return isinstance(i, Integral) and not isinstance(i, bool) and 0 <= i < n
+
 
 def _check_alphabet(char_to_ix, n_x, n_y):
     "Refuse an alphabet that does not fit the weights."
+    if not isinstance(char_to_ix, dict):
+        raise TypeError(f"char_to_ix: expected a dictionary from characters to indices, got {type(char_to_ix).__name__}")
     if "\n" not in char_to_ix:
         raise ValueError(r"char_to_ix: expected the newline '\n', the sign of an end, among the characters")
-    if not n_x == n_y == len(char_to_ix):
-        raise ValueError(f"char_to_ix: {len(char_to_ix)} characters, but Wax reads {n_x} and Wya writes {n_y}")
+    n = len(char_to_ix)
+    if not n_x == n_y == n:
+        raise ValueError(f"char_to_ix: {n} characters, but Wax reads {n_x} and Wya writes {n_y}")
+    seen = set()
+    for ch, i in char_to_ix.items():
+        if not _is_index(i, n) or i in seen:
+            raise ValueError(f"char_to_ix[{ch!r}]: expected an index from 0 to {n - 1} that no other character has, got {i!r}")
+        seen.add(i)
+
+
+def _check_seed(seed):
+    "The seed as a Python int; fifty draws must find room above it."
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed: expected a whole number, got {seed!r}")
+    if not 0 <= seed <= 2**32 - 99:
+        raise ValueError(f"seed: expected a number from 0 to {2**32 - 99}, got {seed}")
+    return int(seed)
 
 # %% ../nbs/practice/course.ipynb #1e5888ee
 def optimize(
@@ -267,8 +327,8 @@ def optimize(
     parameters: dict,    # as for `sample`; its arrays are changed in place
     learning_rate=0.01,  # step of the gradient descent
 ):                       # -> loss (a number, nats in all), gradients (dictionary, clipped to +-5), a[len(X)-1] (n_a, 1)
-    "One step of gradient descent on one sequence, equation course.3."
-    p, bias = _rnn_params(parameters), _bias(parameters)
+    "One step of gradient descent on one sequence, equation course.3. A loss that is not finite raises and changes nothing."
+    p, bias, descent = _rnn_params(parameters), _bias(parameters), _descent(learning_rate)
     n_a, n_x = p.Wax.shape
     q = _output(parameters, "Wya", n_a, p.Waa.dtype)
     check_array("a_prev", a_prev, (n_a, 1), p.Waa.dtype)
@@ -276,21 +336,35 @@ def optimize(
     H, end, back = rnn(p, inputs, RNNState(from_course(a_prev)))
     Z, back_out = dense(q, H)
     mean, back_loss = cross_entropy(Z, targets)
+    loss = float(mean) * len(X)
+    if not np.isfinite(loss):
+        raise FloatingPointError(f"loss: expected a finite number, got {loss}; look for nan and inf in parameters and a_prev, which are unchanged")
     dH, out = back_out(back_loss(len(X)))  # the course's loss is the sum: T times the mean
     _, g, _ = back(dH)
     gradients = clip({"dWaa": g.Waa, "dWax": g.Wax, "dWya": out.Wya, "d" + bias: g.ba[:, None], "dby": out.by[:, None]}, 5)
     names = [k[1:] for k in gradients]
-    SGD(learning_rate).step({k: parameters[k] for k in names}, {k: gradients["d" + k] for k in names})
-    return float(mean) * len(X), gradients, to_course(end.a)
+    descent.step({k: parameters[k] for k in names}, {k: gradients["d" + k] for k in names})
+    return loss, gradients, to_course(end.a)
 
 # %% ../nbs/practice/course.ipynb #a910d31b
+def _descent(learning_rate):
+    "Gradient descent; what it says of its rate is said of ours."
+    try:
+        return SGD(learning_rate)
+    except (TypeError, ValueError) as e:
+        raise type(e)(f"learning_rate{str(e).removeprefix('lr')}") from None
+
+
 def _sequence(X, Y, n_x, n_y, xp, dtype):
     "The lists as arrays: inputs (T, 1, n_x), targets (T, 1)."
+    for name, ids in (("X", X), ("Y", Y)):
+        if not isinstance(ids, (list, tuple, np.ndarray)):
+            raise TypeError(f"{name}: expected a list of indices, got {type(ids).__name__}")
     if len(X) != len(Y) or not len(X):
         raise ValueError(f"X, Y: expected two lists of one length of at least 1, got {len(X)} and {len(Y)}")
     for name, ids, n in (("X", X, n_x), ("Y", Y, n_y)):
         for t, i in enumerate(ids):
-            if not (i is None and name == "X") and (isinstance(i, bool) or not isinstance(i, (int, np.integer)) or not 0 <= i < n):
+            if not _is_index(i, n) and not (i is None and name == "X"):
                 raise ValueError(f"{name}[{t}]: expected an index from 0 to {n - 1}{' or None' * (name == 'X')}, got {i!r}")
     inputs = np.zeros((len(X), 1, n_x), dtype)
     for t, i in enumerate(X):

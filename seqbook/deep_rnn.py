@@ -11,15 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, check_array, leaves, to, tree_map
-from .brnn import check_apart, check_layer, fresh, inside, masks_of, nested_config, noise, owned
-from .rnn import Layer, floating, generator
+from .backend import array_module, check_array, check_number, check_whole, leaves, to, tree_map
+from .brnn import _called, check_apart, check_layer, fitting, fresh, inside, is_unit, nested_config, owned
+from .rnn import Layer, floating, generator, masks_of, noise
 
 # %% ../nbs/11_deep_rnn.ipynb #1f25c049
-def check_rate(dropout):
+def check_rate(dropout) -> float:
     "Refuse a rate outside [0, 1)."
-    if isinstance(dropout, bool) or not isinstance(dropout, (int, float, np.number)) or not 0 <= dropout < 1:
-        raise ValueError(f"dropout: expected a rate of at least 0 and below 1, got {dropout!r}")
+    return check_number("dropout", dropout, 0, 1)
 
 
 def dropout_masks(
@@ -31,7 +30,10 @@ def dropout_masks(
     dtype=np.float32,  # float32 or float64
 ) -> tuple:            # a mask (T, B, n) or (B, n) for each width; None for each where dropout is 0
     "Draw masks for `deep` on the host, put them where `use` says. Equation 11.3. Zaremba et al. 2014; Gal and Ghahramani 2016."
-    check_rate(dropout)
+    check_rate(dropout), check_whole("B", B, 0), T is None or check_whole("T", T, 0)
+    if not isinstance(widths, (tuple, list, np.ndarray)):
+        raise TypeError(f"widths: expected a list, the features of each layer but the last, got {widths!r:.60}")
+    widths = [check_whole(f"widths[{k}]", n) for k, n in enumerate(widths)]
     if rng is None or not dropout:
         return (None,) * len(widths)
     rng, scale = generator(rng), floating(dtype).type(1 / (1 - dropout))
@@ -44,7 +46,7 @@ SKIPS = ("residual", "input", "output", "both")
 
 def check_skip(skip):
     "Refuse a skip connection of no known name."
-    if skip is not None and skip not in SKIPS:
+    if skip is not None and not (isinstance(skip, str) and skip in SKIPS):
         raise ValueError(f"skip: expected None or one of {', '.join(SKIPS)}, got {skip!r}")
     return skip
 
@@ -126,10 +128,13 @@ def deep(
     skip=None,   # None, "residual", "input", "output" or "both"
 ):               # -> a function with the sequence contract, and with `masks`
     "Stack units: equations 11.1 to 11.5. Parameters, states and gradients are tuples, lowest layer first; options go to every unit."
+    if not isinstance(units, (tuple, list)) or not units:
+        raise TypeError(f"units: expected a list of functions such as rnn, lowest first, got {_called(units)}")
+    for k, unit in enumerate(units):
+        if not is_unit(unit):
+            raise TypeError(f"units[{k}]: expected a function such as rnn, gru or lstm, got {_called(unit)}")
     units, L = tuple(units), len(units)
     check_skip(skip)
-    if not units or not all(map(callable, units)):
-        raise TypeError(f"units: expected one function or more, got {[getattr(u, '__name__', type(u).__name__) for u in units]}")
 
     def network(
         p,             # tuple of the units' parameters
@@ -140,6 +145,7 @@ def deep(
         **options,     # for every unit
     ):                 # -> Y; tuple of final states; pullback(dY=None, dstate=None) -> dX, tuple of gradients, tuple of dstate0
         p, state, (between, within) = per_layer("p", p, L, optional=False), per_layer("state", state, L), deep_masks(masks, L)
+        check_array("X", X)
         outputs, ends, backs = [], [], []
         for k, unit in enumerate(units):
             below = outputs[-1] if k else X
@@ -182,10 +188,10 @@ class Deep(Layer):
         if not isinstance(layers, (tuple, list)) or not layers:
             raise TypeError(f"layers: expected a list of recurrent layers, got {layers!r:.60}")
         self.layers = [check_layer(f"layers[{k}]", layer) for k, layer in enumerate(layers)]
-        check_rate(dropout)
+        self.dropout = check_rate(dropout)
         if dropout and len(layers) == 1:
             raise ValueError(f"dropout: it lies between layers, and there is one layer only; got {dropout!r}")
-        self.dropout, self.skip, self.n_x = dropout, check_skip(skip), self.layers[0].n_x
+        self.skip, self.n_x = check_skip(skip), self.layers[0].n_x
         check_stack(self.layers, skip)
         check_apart(self.params)
         self.n_a = sum(x.n_a for x in layers) if skip in ("output", "both") else layers[-1].n_a  # features of an output
@@ -197,7 +203,8 @@ class Deep(Layer):
 
     @params.setter
     def params(self, params):
-        for layer, p in zip(self.layers, per_layer("params", params, len(self.layers), optional=False)):
+        params = fitting(per_layer("params", params, len(self.layers), optional=False), self.params)
+        for layer, p in zip(self.layers, params):
             layer.params = p
 
     def __call__(self, X, state=None, lengths=None, masks=None):
@@ -262,6 +269,7 @@ def deep_step(
     state=None,  # tuple of the layers' states; None: each starts afresh
 ):               # -> y (B, n_a), tuple of the layers' states
     "One column of the picture, from below upwards; no dropout."
+    check_skip(skip)
     state, outputs, after = per_layer("state", state, len(steps)), [], []
     for k, step in enumerate(steps):
         below = outputs[-1] if k else x

@@ -7,8 +7,10 @@ __all__ = ['ACTIVATIONS', 'DIRECTIONS', 'rnn_to_pytorch', 'rnn_from_pytorch', 'r
            'rnn_from_onnx', 'Activation', 'onnx_rnn', 'onnx_gru', 'onnx_lstm']
 
 # %% ../nbs/practice/interop.ipynb #30139d8e
+import re
 from collections.abc import Callable
 from functools import partial
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -21,23 +23,38 @@ from .notation import check_lengths, mask
 from .rnn import RNNParams, RNNState, rnn
 
 # %% ../nbs/practice/interop.ipynb #5349cd37
-def _checked(Wih, Whh, names, biases):
-    "Refuse weights of a plain unit that do not fit together; the biases' sum."
-    check_array(names[1], Whh, ("n_a", "n_a"), "float")
-    n_a = Whh.shape[0]
-    check_array(names[1], Whh, (n_a, n_a))
-    check_array(names[0], Wih, (n_a, "n_x"), Whh.dtype)
-    for name, b in biases.items():
-        if b is not None:
-            check_array(name, b, (n_a,), Whh.dtype)
-    return sum((b for b in biases.values() if b is not None), np.zeros(n_a, Whh.dtype))
+def _numpy(name, a, shape, dtype="float"):
+    "A NumPy array of that shape and dtype."
+    if not isinstance(a, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array, got {type(a).__name__}")
+    return check_array(name, a, shape, dtype)
+
+
+def _units(name, w, shape, axis=-1):
+    "How many units recurrent weights have; `shape` is a function of that number."
+    _numpy(name, w, shape("n_a"))
+    n_a = w.shape[axis]
+    if not n_a:
+        raise ValueError(f"{name}: expected at least one unit, got shape {w.shape}")
+    _numpy(name, w, shape(n_a))
+    return n_a
+
+# %% ../nbs/practice/interop.ipynb #82e95f34
+def _own(p):
+    "Copies of the unit's three arrays on the host, once they are seen to fit together."
+    if not isinstance(p, RNNParams):
+        raise TypeError(f"p: expected RNNParams, got {type(p).__name__}")
+    Wax, Waa, ba = (asnumpy(check_array(f"p.{name}", w, dtype="float")).copy() for name, w in p._asdict().items())
+    n_a = _units("p.Waa", Waa, lambda n: (n, n))
+    _numpy("p.Wax", Wax, (n_a, "n_x"), Waa.dtype)
+    return Wax, Waa, _numpy("p.ba", ba, (n_a,), Waa.dtype)
 
 
 def rnn_to_pytorch(
     p: RNNParams,  # parameters
 ) -> dict:         # weight_ih (n_a, n_x), weight_hh (n_a, n_a), bias_ih, bias_hh (n_a,): copies, on the host
     "The four arrays of `torch.nn.RNN` and `torch.nn.RNNCell`; our one bias goes to bias_ih."
-    Wax, Waa, ba = (asnumpy(w).copy() for w in p)
+    Wax, Waa, ba = _own(p)
     return {"weight_ih": Wax, "weight_hh": Waa, "bias_ih": ba, "bias_hh": np.zeros_like(ba)}
 
 
@@ -48,15 +65,19 @@ def rnn_from_pytorch(
     bias_hh=None,  # (n_a,)
 ) -> RNNParams:
     "Parameters from the arrays of `torch.nn.RNN` or `torch.nn.RNNCell`; its two biases are added."
-    ba = _checked(weight_ih, weight_hh, ("weight_ih", "weight_hh"), {"bias_ih": bias_ih, "bias_hh": bias_hh})
+    n_a = _units("weight_hh", weight_hh, lambda n: (n, n))
+    _numpy("weight_ih", weight_ih, (n_a, "n_x"), weight_hh.dtype)
+    given = {name: b for name, b in (("bias_ih", bias_ih), ("bias_hh", bias_hh)) if b is not None}
+    ba = sum((_numpy(name, b, (n_a,), weight_hh.dtype) for name, b in given.items()), np.zeros(n_a, weight_hh.dtype))
     return RNNParams(weight_ih.copy(), weight_hh.copy(), ba)
 
-# %% ../nbs/practice/interop.ipynb #82e95f34
+# %% ../nbs/practice/interop.ipynb #1e0a74bd
 def rnn_to_keras(
     p: RNNParams,  # parameters
 ) -> dict:         # kernel (n_x, n_a), recurrent_kernel (n_a, n_a), bias (n_a,): layer.set_weights(list(w.values()))
     "The arrays of `keras.layers.SimpleRNN`."
-    return {"kernel": asnumpy(p.Wax).T.copy(), "recurrent_kernel": asnumpy(p.Waa).T.copy(), "bias": asnumpy(p.ba).copy()}
+    Wax, Waa, ba = _own(p)
+    return {"kernel": Wax.T.copy(), "recurrent_kernel": Waa.T.copy(), "bias": ba}
 
 
 def rnn_from_keras(
@@ -65,17 +86,17 @@ def rnn_from_keras(
     bias=None,         # (n_a,); None where use_bias=False
 ) -> RNNParams:
     "Parameters from the arrays of `keras.layers.SimpleRNN`."
-    check_array("kernel", kernel, ("n_x", "n_a"), "float")
-    check_array("recurrent_kernel", recurrent_kernel, ("n_a", "n_a"), "float")
-    ba = _checked(kernel.T, recurrent_kernel.T, ("kernel.T", "recurrent_kernel"), {"bias": bias})
+    n_a = _units("recurrent_kernel", recurrent_kernel, lambda n: (n, n), axis=0)
+    _numpy("kernel", kernel, ("n_x", n_a), recurrent_kernel.dtype)
+    ba = np.zeros(n_a, kernel.dtype) if bias is None else _numpy("bias", bias, (n_a,), kernel.dtype).copy()
     return RNNParams(kernel.T.copy(), recurrent_kernel.T.copy(), ba)
 
-# %% ../nbs/practice/interop.ipynb #1e0a74bd
+# %% ../nbs/practice/interop.ipynb #a10ed33e
 def rnn_to_onnx(
     p: RNNParams,  # parameters
 ) -> dict:         # W (1, n_a, n_x), R (1, n_a, n_a), B (1, 2 n_a)
     "The inputs W, R and B of ONNX's operator RNN, one direction."
-    Wax, Waa, ba = (asnumpy(w).copy() for w in p)
+    Wax, Waa, ba = _own(p)
     return {"W": Wax[None], "R": Waa[None], "B": np.concatenate([ba, np.zeros_like(ba)])[None]}
 
 
@@ -85,11 +106,9 @@ def rnn_from_onnx(
     B=None,  # (1, 2 n_a): input bias, then recurrent bias; None for zeros
 ) -> RNNParams:
     "Parameters from the inputs of ONNX's operator RNN; of a bidirectional one, pass W[:1] and W[1:] in turn."
-    check_array("R", R, (1, "n_a", "n_a"), "float")
-    check_array("W", W, (1, "n_a", "n_x"), "float")
-    n_a = R.shape[2]
-    pair = (None, None) if B is None else np.split(check_array("B", B, (1, 2 * n_a), R.dtype)[0], 2)
-    ba = _checked(W[0], R[0], ("W[0]", "R[0]"), dict(zip(("B[0, :n_a]", "B[0, n_a:]"), pair)))
+    n_a = _units("R", R, lambda n: (1, n, n))
+    _numpy("W", W, (1, n_a, "n_x"), R.dtype)
+    ba = np.zeros(n_a, R.dtype) if B is None else _numpy("B", B, (1, 2 * n_a), R.dtype).reshape(2, n_a).sum(axis=0)
     return RNNParams(W[0].copy(), R[0].copy(), ba)
 
 # %% ../nbs/practice/interop.ipynb #7ab189d9
@@ -131,12 +150,13 @@ class _Chosen(NamedTuple):
 
 def _choose(names, alphas, betas, default, D, clip):
     "The functions of each direction: D tuples. Each function takes its numbers from the front of the two lists."
-    names = list(default) * D if names is None else list(names)
+    names = list(default) * D if names is None else _listed("activations", names)
     if len(names) != D * len(default):
         raise ValueError(f"activations: expected {len(default)} for each of {D} direction(s), {D * len(default)} in all, got {len(names)}")
-    left, chosen = {"activation_alpha": list(alphas or ()), "activation_beta": list(betas or ())}, []
+    given, chosen = {"activation_alpha": alphas, "activation_beta": betas}, []
+    left = {which: [] if v is None else _finite(which, _listed(which, v)) for which, v in given.items()}
     for name in names:
-        if name not in ACTIVATIONS:
+        if not isinstance(name, str) or name not in ACTIVATIONS:
             raise ValueError(f"activations: expected names among {', '.join(ACTIVATIONS)}, got {name!r}")
         chosen.append(_Chosen(name, *_numbers(name, left), clip))
     for which, rest in left.items():
@@ -144,6 +164,21 @@ def _choose(names, alphas, betas, default, D, clip):
             raise ValueError(f"{which}: {len(rest)} of the numbers belong to none of the functions {', '.join(names)}")
     n = len(default)
     return [tuple(chosen[d * n : (d + 1) * n]) for d in range(D)]
+
+
+def _listed(name, value):
+    "An attribute of several values as a list."
+    if not isinstance(value, (list, tuple, np.ndarray)):
+        raise TypeError(f"{name}: expected a list, got {value!r}")
+    return list(value)
+
+
+def _finite(name, values):
+    "Refuse what is not a finite number."
+    for i, v in enumerate(values):
+        if isinstance(v, bool) or not isinstance(v, Real) or not np.isfinite(v):
+            raise ValueError(f"{name}[{i}]: expected a finite number, got {v!r}")
+    return values
 
 
 def _numbers(name, left):
@@ -175,29 +210,27 @@ class _Inputs(NamedTuple):
 
 def _inputs(k, X, W, R, B, lengths, states, direction, hidden_size, layout, clip, P=None):
     "Check what the operators share; the errors use the operator's names."
-    if direction not in DIRECTIONS:
+    if not isinstance(direction, str) or direction not in DIRECTIONS:
         raise ValueError(f"direction: expected one of {', '.join(DIRECTIONS)}, got {direction!r}")
-    if layout not in (0, 1):
-        raise ValueError(f"layout: expected 0 (time first) or 1 (batch first), got {layout!r}")
-    if clip is not None and not clip > 0:
+    _flag("layout", layout, "0 (time first) or 1 (batch first)")
+    if clip is not None and (isinstance(clip, bool) or not isinstance(clip, Real) or not clip > 0):
         raise ValueError(f"clip: expected a number above 0 or None, got {clip!r}")
     D = len(DIRECTIONS[direction])
-    check_array("R", R, (D, f"{k} n_a", "n_a"), "float")
-    n_a = R.shape[2]
-    if hidden_size not in (None, n_a):
+    n_a = _units("R", R, lambda n: (D, n if k == 1 else f"{k} {n}" if n == "n_a" else k * n, n))
+    if hidden_size is not None and not (isinstance(hidden_size, Integral) and hidden_size == n_a):
         raise ValueError(f"hidden_size: R has {n_a} columns, got {hidden_size!r}")
-    wanted = {"R": (R, (D, k * n_a, n_a)), "W": (W, (D, k * n_a, "n_x")), "B": (B, (D, 2 * k * n_a)), "P": (P, (D, 3 * n_a))}
+    wanted = {"W": (W, (D, k * n_a, "n_x")), "B": (B, (D, 2 * k * n_a)), "P": (P, (D, 3 * n_a))}
     for name, (w, shape) in wanted.items():
         if w is not None or name == "W":
             _numpy(name, w, shape, R.dtype)
     return _time_first(k, X, W, R, B, P, lengths, states, DIRECTIONS[direction], layout)
 
 
-def _numpy(name, a, shape, dtype):
-    "A NumPy array of that shape and dtype."
-    if not isinstance(a, np.ndarray):
-        raise TypeError(f"{name}: expected a NumPy array, got {type(a).__name__}")
-    return check_array(name, a, shape, dtype)
+def _flag(name, value, meaning="0 or 1"):
+    "Refuse an attribute that is neither 0 nor 1; whether it is set."
+    if not isinstance(value, Integral) or value not in (0, 1):
+        raise ValueError(f"{name}: expected {meaning}, got {value!r}")
+    return bool(value)
 
 # %% ../nbs/practice/interop.ipynb #b4b25ea9
 def _time_first(k, X, W, R, B, P, lengths, states, backwards, layout):
@@ -217,7 +250,7 @@ def _time_first(k, X, W, R, B, P, lengths, states, backwards, layout):
     try:
         lengths = check_lengths(lengths, T, m, np)
     except (TypeError, ValueError) as e:
-        raise type(e)(f"sequence_lens: {e}") from None
+        raise type(e)(re.sub(r"\blengths(?=[:.[])", "sequence_lens", str(e))) from None
     return _Inputs(X, W, R, B, P, lengths, tuple(turned), backwards, layout)
 
 
@@ -317,13 +350,14 @@ def onnx_gru(
     "ONNX's operator GRU, version 14 and later. Equation interop.2."
     i = _inputs(3, X, W, R, B, sequence_lens, {"initial_h": initial_h}, direction, hidden_size, layout, clip)
     functions = _choose(activations, activation_alpha, activation_beta, ("Sigmoid", "Tanh"), len(W), clip)
+    after = _flag("linear_before_reset", linear_before_reset)
 
     def unit(d, X, states):
         if clip is None and [f.name for f in functions[d]] == ["Sigmoid", "Tanh"]:
-            p = gru_from_onnx(i.W[d : d + 1], i.R[d : d + 1], i.B[d : d + 1], linear_before_reset)
-            Y, end, _ = gru(p, X, GRUState(*states), i.lengths, reset="after" if linear_before_reset else "before")
+            p = gru_from_onnx(i.W[d : d + 1], i.R[d : d + 1], i.B[d : d + 1], after)
+            Y, end, _ = gru(p, X, GRUState(*states), i.lengths, reset="after" if after else "before")
             return Y, end
-        return _unroll(partial(_gru_step, i.W[d], i.R[d], i.B[d], functions[d], linear_before_reset), X, states, i.lengths)
+        return _unroll(partial(_gru_step, i.W[d], i.R[d], i.B[d], functions[d], after), X, states, i.lengths)
 
     return _outputs(unit, i)
 
@@ -362,14 +396,15 @@ def onnx_lstm(
     initial = {"initial_h": initial_h, "initial_c": initial_c}
     i = _inputs(4, X, W, R, B, sequence_lens, initial, direction, hidden_size, layout, clip, P)
     functions = _choose(activations, activation_alpha, activation_beta, ("Sigmoid", "Tanh", "Tanh"), len(W), clip)
+    coupled = _flag("input_forget", input_forget)
 
     def unit(d, X, states):
         if clip is None and [f.name for f in functions[d]] == ["Sigmoid", "Tanh", "Tanh"]:
             weights = {"W": i.W, "R": i.R, "B": i.B} | ({} if P is None else {"P": P})
-            p = lstm_from_onnx(**{k: w[d : d + 1] for k, w in weights.items()}, input_forget=input_forget)
+            p = lstm_from_onnx(**{k: w[d : d + 1] for k, w in weights.items()}, input_forget=coupled)
             Y, end, _ = lstm(p, X, LSTMState(*states), i.lengths)
             return Y, end
-        step = partial(_lstm_step, i.W[d], i.R[d], i.B[d], None if P is None else P[d], functions[d], input_forget)
+        step = partial(_lstm_step, i.W[d], i.R[d], i.B[d], None if P is None else P[d], functions[d], coupled)
         return _unroll(step, X, states, i.lengths)
 
     return _outputs(unit, i)

@@ -252,24 +252,29 @@ def layer_config(
     layer,  # a layer of the book, or one whose class is in LAYERS
 ):          # -> JSON-able dictionary
     "What is needed to make such a layer again: the name of its class, and its configuration."
-    name = type(layer).__name__
-    if name not in LAYERS:
-        raise ValueError(f"layer: {name} is not known; enter it with LAYERS[{name!r}] = 'its.module' before saving or loading")
-    return {"class": name, **layer.config()}
+    _needs("layer", layer, "a layer such as RNN(64, 128)", "config")
+    config = {"class": type(layer).__name__, **layer.config()}
+    for key, name in leaves(config).items():  # its own class, and those of the layers inside
+        if key.split(".")[-1] == "class" and name not in LAYERS:
+            raise ValueError(f"layer: {name} is not known; enter it with LAYERS[{name!r}] = 'its.module' before saving or loading")
+    return config
 
 
 def layer_from(
     config,  # what `layer_config` gave; layers inside it, alone or in lists, are made first
 ):           # -> the layer, with fresh parameters
-    "Make a layer from its configuration. ValueError: an unknown class."
-    if isinstance(config, (list, tuple)):
-        return [layer_from(c) for c in config]
-    if not isinstance(config, dict) or "class" not in config:
-        return config
-    if config["class"] not in LAYERS:
-        raise ValueError(f"layer: expected one of {', '.join(LAYERS)}, got {config['class']!r}")
-    make = getattr(import_module(LAYERS[config["class"]]), config["class"])
-    return make(**{k: layer_from(v) for k, v in config.items() if k != "class"})
+    "Make a layer from its configuration. ValueError: an unknown class, here or inside, or options that it does not take."
+    if not isinstance(config, dict):
+        raise ValueError(f"layer: expected a dictionary as layer_config gives, got {config!r:.60}")
+    name = config.get("class", config)
+    if not isinstance(name, str) or name not in LAYERS:
+        raise ValueError(f"layer: expected one of {', '.join(LAYERS)}, got {name!r:.60}")
+    made = lambda v: layer_from(v) if isinstance(v, dict) else [made(x) for x in v] if isinstance(v, (list, tuple)) else v
+    options = {k: made(v) for k, v in config.items() if k != "class"}
+    try:
+        return getattr(import_module(LAYERS[name]), name)(**options)
+    except TypeError as e:
+        raise ValueError(f"layer: {name} cannot be made from its configuration: {e}") from e
 
 # %% ../nbs/05_language_model.ipynb #52ad574d
 def sentence_batch(
@@ -435,7 +440,7 @@ def _fit(
     T=64,                  # steps of a window, the reach of the gradients; streams only
     optimizer=None,        # of `seqbook.optim`; None: Adam(2e-3)
     clip=1.0,              # largest norm of a gradient; None: as it comes
-    seed=0,                # order of the sentences
+    seed=0,                # order of the sentences; the noise of a noisy layer comes from the model's own `rng`
     **options,             # of `seqbook.training.train`: evaluate_every, patience, checkpoint, every, seconds, resume, progress ...
 ) -> History:
     "Train on a text. The same seed gives the same bits on one machine."

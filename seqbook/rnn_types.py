@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['READS', 'SequenceModel', 'Score', 'tally', 'score_of', 'by_length', 'check_labels', 'label_ids', 'check_list',
-           'symbol_sequences', 'feature_sequences', 'check_layer_of', 'input_layers', 'Reader', 'read_sequences',
-           'read_end', 'read_mean', 'activation', 'Classifier', 'check_list_of_labels', 'Tagger', 'decode',
-           'state_size', 'into_state', 'Given', 'Writer', 'Generator', 'Seq2Seq']
+           'symbol_sequences', 'feature_sequences', 'real_numbers', 'check_layer_of', 'seed_of', 'input_layers',
+           'Reader', 'read_sequences', 'read_end', 'read_mean', 'activation', 'Classifier', 'check_list_of_labels',
+           'Tagger', 'decode', 'state_size', 'into_state', 'Given', 'Writer', 'Generator', 'Seq2Seq']
 
 # %% ../nbs/04_rnn_types.ipynb #b9655fcb
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, leaves, like, to, tree_map
+from .backend import array_module, asnumpy, check_array, check_whole, leaves, like, to, tree_map
 from .bptt import cross_entropy
-from .language_model import LanguageModel, encode, end_of, layer_config, layer_from, sentence_batch
+from .language_model import LanguageModel, encode, layer_config, layer_from, sentence_batch
 from .notation import Vocabulary, mask, pad
 from .optim import Adam
-from .rnn import RNN, Dense, Embedding, apply, log_softmax, softmax
+from .rnn import RNN, Dense, Embedding, apply, floating, log_softmax, softmax
 from .sampling import beam_search, generate, reorder
 from .training import History, Shuffled, load_tree, save_tree, train
 
@@ -36,7 +37,7 @@ class SequenceModel:
 
     @params.setter
     def params(self, params):
-        for name, p in params.items():
+        for name, p in like(self.params, leaves(params), "params").items():
             getattr(self, name).params = p
 
     @property
@@ -81,7 +82,8 @@ def tally(
 ):                # -> (5,) float64, where the scores are: the sums that `Score` is made of
     "Sums over a batch; nothing is brought back from a device."
     xp, n_y = array_module(Z, targets, counts), Z.shape[-1]
-    counts = xp.ones(targets.shape, bool) if counts is None else counts
+    check_array("targets", targets, Z.shape[:-1], "int")
+    counts = xp.ones(targets.shape, bool) if counts is None else check_array("counts", counts, targets.shape, bool)
     L = log_softmax(Z.reshape(-1, n_y))[xp.arange(targets.size), xp.where(counts, targets, 0).reshape(-1)]
     right = (Z.argmax(axis=-1) == targets) & counts
     whole = right if targets.ndim == 1 else (right | ~counts).all(axis=0)
@@ -140,13 +142,24 @@ def _fit(
     examples = self.examples(inputs, targets)
     lengths = [len(e[self.sorted_by]) for e in examples]
     batches = Shuffled(len(examples), batch_size, lambda rows: self.collate([examples[i] for i in rows]), lengths, seed)
-    held_out = None if valid is None else self.examples(*valid)
+    held_out = None if valid is None else _held_out(self, valid)
     evaluate = None if valid is None else lambda: _evaluate_examples(self, held_out).nats
-    return train(self, batches, optimizer or Adam(2e-3), steps, clip=clip, evaluate=evaluate, **options)
+    return train(self, batches, Adam(2e-3) if optimizer is None else optimizer, steps, clip=clip, evaluate=evaluate, **options)
+
+
+def _held_out(self, valid):
+    "Held-out examples; an error says that they are meant."
+    if not isinstance(valid, (tuple, list)) or len(valid) != 2:
+        raise TypeError(f"valid: expected a pair (inputs, targets), got {valid!r:.60}")
+    try:
+        return self.examples(*valid)
+    except (TypeError, ValueError) as e:
+        raise type(e)(f"valid: {e}") from None
 
 
 def by_length(lengths, batch_size: int) -> list:
     "Numbers of the examples of each batch, those of like length together."
+    check_whole("batch_size", batch_size)
     order = np.argsort(lengths, kind="stable")
     return [order[k:k + batch_size] for k in range(0, len(order), batch_size)]
 
@@ -175,8 +188,8 @@ def _to_json(value, whole):
     "One argument of a model as JSON knows it; a vocabulary in full, or by its size."
     if isinstance(value, Vocabulary):
         return {"vocabulary": value.to_dict()} if whole else len(value)
-    if callable(value) and hasattr(value, "config"):
-        return layer_config(value)
+    if callable(value):
+        return layer_config(value) if hasattr(value, "config") else {"class": type(value).__name__}
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -200,7 +213,10 @@ def _save(
     self,
     path,   # the file, by custom *.safetensors
 ):
-    "Write the model as one file; a kill at any moment leaves the old file or the new."
+    "Write the model as one file; a kill at any moment leaves the old file or the new. TypeError: a layer that no file can name."
+    for name, layer in self._arguments.items():
+        if callable(layer) and not hasattr(layer, "config"):
+            raise TypeError(f"{name}: expected a layer with a method config, from which a file makes it again, got {type(layer).__name__}")
     save_tree(path, self.params, {k: _to_json(v, whole=True) for k, v in self._arguments.items()}, kind=self.kind)
 
 
@@ -210,7 +226,13 @@ def _load(
 ):          # -> the model, on the host
     "Read a model. A ValueError says what is wrong with a file that is damaged, newer, or something else."
     arrays, meta = load_tree(path, kind=cls.kind)
-    model = cls(**{k: _from_json(v, meta["dtype"]) for k, v in meta.items()})
+    try:
+        model = cls(**{k: _from_json(v, meta["dtype"]) for k, v in meta.items()})
+    except (AttributeError, KeyError, TypeError) as e:
+        raise ValueError(f"{Path(path).name}: its description is not that of a {cls.kind} ({type(e).__name__}: {e})") from None
+    for name, a in arrays.items():
+        if a.dtype != model.dtype:
+            raise ValueError(f"{Path(path).name}: expected {model.dtype.name} parameters, got {name} of {a.dtype.name}")
     model.params = like(model.params, arrays, "parameters")
     return model
 
@@ -223,9 +245,9 @@ def check_labels(
     labels,     # distinct strings or whole numbers, at least two, in the order of their numbers
 ) -> tuple:
     "The answers that a model may give. A TypeError or ValueError says what is wrong with them."
-    if isinstance(labels, (str, int)) or not hasattr(labels, "__iter__"):
+    if isinstance(labels, (str, bytes, dict, set, frozenset)) or not hasattr(labels, "__iter__") or getattr(labels, "ndim", 1) == 0:
         raise TypeError(f"{name}: expected a list of labels, got {labels!r:.60}")
-    labels = tuple(int(y) if isinstance(y, np.integer) else y for y in labels)
+    labels = tuple(y.item() if isinstance(y, np.generic) else y for y in labels)
     wrong = [y for y in labels if not isinstance(y, (str, int))]
     if wrong:
         raise TypeError(f"{name}: expected strings or whole numbers, got {wrong[0]!r:.60}")
@@ -252,8 +274,8 @@ def label_ids(
 
 # %% ../nbs/04_rnn_types.ipynb #513ec2bd
 def check_list(name: str, sequences):
-    "Refuse one sequence where a list of them is meant."
-    if isinstance(sequences, str) or hasattr(sequences, "dtype") or not hasattr(sequences, "__len__"):
+    "Refuse one sequence where a list of them is meant, and what has no order."
+    if isinstance(sequences, (str, bytes, dict)) or hasattr(sequences, "dtype") or not hasattr(sequences, "__getitem__"):
         got = f"one array of shape {tuple(sequences.shape)}" if hasattr(sequences, "dtype") else type(sequences).__name__
         raise TypeError(f"{name}: expected a list of sequences, got {got}")
     return sequences
@@ -269,7 +291,8 @@ def symbol_sequences(
         try:
             return encode(vocabulary, [s])[0]
         except (TypeError, ValueError) as e:
-            raise type(e)(f"{name}[{i}]: {e}") from None
+            said = str(e).removeprefix("data[0]: ").replace("data[0]", f"{name}[{i}]")
+            raise type(e)(f"{name}[{i}]: {said}") from None
     return [one(i, s) for i, s in enumerate(check_list(name, sequences))]
 
 
@@ -280,8 +303,19 @@ def feature_sequences(
     sequences,  # list of arrays (T_i, n_x)
 ) -> list:      # of NumPy arrays (T_i, n_x)
     "Sequences of real numbers, checked, on the host."
-    arrays = [s if hasattr(s, "dtype") else np.asarray(s, dtype) for s in check_list(name, sequences)]
-    return [asnumpy(check_array(f"{name}[{i}]", a, ("T", n_x), dtype)) for i, a in enumerate(arrays)]
+    return [real_numbers(f"{name}[{i}]", s, ("T", n_x), dtype) for i, s in enumerate(check_list(name, sequences))]
+
+
+def real_numbers(name, x, shape, dtype):
+    "An array, or nested lists, as a host array of finite numbers."
+    try:
+        x = x if hasattr(x, "dtype") else np.asarray(x, dtype)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected numbers of shape ({', '.join(map(str, shape))}{',' * (len(shape) == 1)}), got {x!r:.60}") from None
+    x = asnumpy(check_array(name, x, shape, dtype))
+    if not np.isfinite(x).all():
+        raise ValueError(f"{name}: expected finite numbers, got {x[~np.isfinite(x)][0]}")
+    return x
 
 # %% ../nbs/04_rnn_types.ipynb #eb8763e3
 def check_layer_of(
@@ -297,6 +331,14 @@ def check_layer_of(
         check_array(f"{name}.params.{key}", a, dtype=dtype)
 
 
+def seed_of(seed):
+    "A seed as a generator, and as a file keeps it: None where there is nothing to keep."
+    if isinstance(seed, np.random.Generator):
+        return seed, None
+    seed = None if seed is None else check_whole("seed", seed, 0)
+    return np.random.default_rng(seed), seed
+
+
 def input_layers(
     name: str,   # the argument's name, for the message
     inputs,      # a Vocabulary, or how many features a step has
@@ -305,19 +347,20 @@ def input_layers(
     n_a: int,    # units of the RNN that is made
     rng,         # draws the weights
     dtype,       # float32 or float64
+    role="layer",  # the layer's name, for the message
 ):               # -> Embedding or None, layer
     "What reads a sequence: symbols through an embedding, features as they are."
     symbols = isinstance(inputs, Vocabulary)
     if not symbols and (isinstance(inputs, bool) or not isinstance(inputs, (int, np.integer)) or inputs < 1):
         raise TypeError(f"{name}: expected a Vocabulary, or a number of features, got {inputs!r:.60}")
-    wanted = n_x if symbols else inputs
+    wanted = int(inputs) if not symbols else None if n_x is None else check_whole("n_x", n_x)
     if layer is not None:
-        check_layer_of("layer", layer, dtype)
+        check_layer_of(role, layer, dtype)
         if wanted not in (None, layer.n_x):
             raise ValueError(f"{'n_x' if symbols else name}: the layer takes {layer.n_x} features, got {wanted}")
     n_x = layer.n_x if layer is not None else wanted or min(64, len(inputs))
     table = Embedding(len(inputs), n_x, seed=rng, dtype=dtype) if symbols else None
-    return table, RNN(n_x, n_a, seed=rng, dtype=dtype) if layer is None else layer
+    return table, RNN(n_x, check_whole("n_a", n_a), seed=rng, dtype=dtype) if layer is None else layer
 
 # %% ../nbs/04_rnn_types.ipynb #74ee5656
 class Reader(SequenceModel):
@@ -326,9 +369,11 @@ class Reader(SequenceModel):
     parts = ("embedding", "layer", "output")
 
     def _build(self, inputs, labels, layer, n_x, n_a, seed, dtype, **more):
-        self.inputs, self.labels, self.dtype = inputs, labels, np.dtype(dtype)
-        rng = np.random.default_rng(seed)
+        self.labels, self.dtype, (rng, seed) = labels, floating(dtype), seed_of(seed)
         self.embedding, self.layer = input_layers("inputs", inputs, layer, n_x, n_a, rng, dtype)
+        if self.embedding is None and n_x not in (None, inputs):
+            raise ValueError(f"n_x: a step has {inputs} features, as inputs says; got {n_x!r}")
+        self.inputs = inputs = inputs if self.embedding is not None else int(inputs)
         self._arguments = {"inputs": inputs, "layer": self.layer, **more, "seed": seed, "dtype": self.dtype.name}
         self.rng = rng.spawn(1)[0]
         return rng
@@ -408,7 +453,7 @@ class Classifier(Reader):
         seed: int = 0,           # draws the weights, and noise in training
         dtype=np.float32,        # float32 or float64
     ):
-        if read not in READS:
+        if not isinstance(read, str) or read not in READS:
             raise ValueError(f"read: expected one of {', '.join(READS)}, got {read!r}")
         classes = check_labels("classes", classes)
         rng = self._build(inputs, classes, layer, n_x, n_a, seed, dtype, classes=classes, read=read)
@@ -447,8 +492,8 @@ class Classifier(Reader):
 
 def check_list_of_labels(name, labels):
     "Refuse a str, of which one cannot tell whether the whole or its characters are meant."
-    if isinstance(labels, str) or not hasattr(labels, "__len__"):
-        raise TypeError(f"{name}: expected a list of labels, got {type(labels).__name__}")
+    if isinstance(labels, (str, bytes, dict)) or not hasattr(labels, "__getitem__") or getattr(labels, "ndim", 1) != 1:
+        raise TypeError(f"{name}: expected a list of labels, got {labels!r:.60}")
     return asnumpy(labels).tolist() if hasattr(labels, "dtype") else labels
 
 # %% ../nbs/04_rnn_types.ipynb #e7292622
@@ -520,7 +565,8 @@ class Tagger(Reader):
 
     def encode_targets(self, targets):
         "Lists of labels as number arrays (T_i,); -1 for None."
-        return [label_ids(f"targets[{i}]", self.tags, list(t), gaps=True) for i, t in enumerate(check_list("targets", targets))]
+        as_list = lambda name, t: t if isinstance(t, str) else check_list_of_labels(name, t)
+        return [label_ids(f"targets[{i}]", self.tags, as_list(f"targets[{i}]", t), gaps=True) for i, t in enumerate(check_list("targets", targets))]
 
     def check_pairs(self, inputs, targets):
         "One tag at every step."
@@ -567,7 +613,7 @@ def into_state(
     for a in leaves(layer.initial_state(1)).values():
         edges.append((at, at + a.shape[-1]))
         at += a.shape[-1]
-    S, places = xp.tanh(H), iter(edges)
+    S, places = xp.tanh(check_array("H", H, ("B", at))), iter(edges)
 
     def part(_):
         low, high = next(places)
@@ -585,6 +631,8 @@ class Given:
         model: LanguageModel,  # the decoder
         start,                 # its states, a tree of arrays (N, ...)
     ):
+        if not leaves(start):
+            raise TypeError(f"start: expected states such as model.initial_state(N), got {start!r:.60}")
         self.model, self.start, self.vocabulary, self.params = model, start, model.vocabulary, model.params
         self.N = next(iter(leaves(start).values())).shape[0]
 
@@ -601,15 +649,19 @@ class Given:
 class Writer(SequenceModel):
     "A model that writes sequences: what `Generator` and `Seq2Seq` share. Each of them adds `start`."
 
-    def _build(self, vocabulary, layer, n_x, n_a, start, rng, dtype):
+    def _build(self, vocabulary, layer, n_x, n_a, start, rng, dtype, names=("vocabulary", "layer")):
         if not isinstance(vocabulary, Vocabulary):
-            raise TypeError(f"vocabulary: expected a Vocabulary, got {type(vocabulary).__name__}")
-        self.dtype, self.end_id = np.dtype(dtype), end_of(vocabulary)
+            raise TypeError(f"{names[0]}: expected a Vocabulary, got {type(vocabulary).__name__}")
+        if vocabulary.end_id is None:
+            raise ValueError(f"{names[0]}: sentences need an end symbol; make it with Vocabulary.build(..., end='<eos>')")
+        self.dtype, self.end_id = floating(dtype), vocabulary.end_id
         if start is not None and start not in vocabulary:
             raise ValueError(f"start: expected a symbol of the vocabulary, got {start!r}")
         self.start_symbol = vocabulary.end if start is None else start
         if layer is not None:
-            check_layer_of("decoder", layer, dtype)
+            check_layer_of(names[1], layer, dtype)
+            if not hasattr(layer, "step"):
+                raise TypeError(f"{names[1]}: expected a layer that goes step by step, got {type(layer).__name__} without step")
         self.decoder = LanguageModel(vocabulary, layer, n_x, n_a, seed=rng, dtype=dtype)
         self.rng = rng.spawn(1)[0]
 
@@ -646,9 +698,10 @@ def _given(
     inputs,     # list of N inputs
 ) -> Given:     # N states to begin with
     "The decoder, told what to write about: give it to the functions of `seqbook.sampling`, with the prompt `self.prompt`."
+    inputs = self.encode_inputs(inputs)
     if not len(inputs):
         raise ValueError("inputs: expected at least one, got none")
-    return Given(self.decoder, self.start(*self.collate_inputs(self.encode_inputs(inputs)))[0])
+    return Given(self.decoder, self.start(*self.collate_inputs(inputs))[0])
 
 
 def _sample(
@@ -711,8 +764,8 @@ class Generator(Writer):
         seed: int = 0,           # draws the weights, and noise in training
         dtype=np.float32,        # float32 or float64
     ):
-        vectors, rng = isinstance(inputs, (int, np.integer)), np.random.default_rng(seed)
-        self.inputs = int(inputs) if vectors else check_labels("inputs", inputs)
+        vectors, (rng, seed) = isinstance(inputs, (int, np.integer)), seed_of(seed)
+        self.inputs = check_whole("inputs", inputs) if vectors else check_labels("inputs", inputs)
         self._build(vocabulary, layer, n_x, n_a, start, rng, dtype)
         n, size = self.inputs if vectors else len(self.inputs), state_size(self.decoder.layer)
         self.condition = (Dense if vectors else Embedding)(n, size, seed=rng, dtype=dtype)
@@ -730,8 +783,10 @@ class Generator(Writer):
         "Labels as numbers (N,), or vectors (N, n_c)."
         if isinstance(self.inputs, tuple):
             return label_ids("inputs", self.inputs, check_list_of_labels("inputs", inputs))
-        stacked = asnumpy(inputs) if hasattr(inputs, "dtype") else np.asarray(inputs, self.dtype)
-        return check_array("inputs", stacked, ("N", self.inputs), self.dtype)
+        if not hasattr(inputs, "dtype"):
+            inputs = [real_numbers(f"inputs[{i}]", x, (self.inputs,), self.dtype) for i, x in enumerate(check_list("inputs", inputs))]
+            inputs = np.array(inputs, self.dtype).reshape(-1, self.inputs)
+        return real_numbers("inputs", inputs, ("N", self.inputs), self.dtype)
 
     def collate_inputs(self, inputs):
         "-> (B,) or (B, n_c)"
@@ -757,9 +812,10 @@ class Seq2Seq(Writer):
     ):
         if encoder is not None and encoder is decoder:
             raise ValueError("decoder: expected another layer than the encoder; make a second one")
-        rng, self.source = np.random.default_rng(seed), source
-        self.embedding, self.encoder = input_layers("source", source, encoder, n_x, n_a, rng, dtype)
-        self._build(target, decoder, n_x, n_a, start, rng, dtype)
+        rng, seed = seed_of(seed)
+        self.embedding, self.encoder = input_layers("source", source, encoder, n_x, n_a, rng, floating(dtype), "encoder")
+        self.source = source = source if self.embedding is not None else int(source)
+        self._build(target, decoder, n_x, n_a, start, rng, dtype, ("target", "decoder"))
         ends = [layer.initial_state(1) for layer in (self.encoder, self.decoder.layer)]
         alike = len({repr(tree_map(lambda a: a.shape, end)) for end in ends}) == 1
         n = activation(ends[0])[0].shape[-1]

@@ -8,13 +8,14 @@ __all__ = ['SINGULAR', 'PLURAL', 'VERBS', 'ADVERBS', 'FOODS', 'ADJECTIVES', 'AGR
            'factor_per_step', 'plot_gradient_by_lag', 'identity_init']
 
 # %% ../nbs/07_vanishing.ipynb #ca1ddc17
+import math
 from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, check_whole, leaves, like, to, tree_map
+from .backend import array_module, asnumpy, check_array, check_number, check_whole, leaves, like, to, tree_map
 from .notation import Vocabulary, check_lengths, mask
-from .rnn import RNNParams, check_sizes
+from .rnn import RNNParams, check_sizes, floating, generator
 
 # %% ../nbs/07_vanishing.ipynb #aa6223bf
 SINGULAR = ("cat", "dog", "child", "student")
@@ -65,7 +66,7 @@ def agreement(
     "The lecture's sentence with its lag as a dial: `the cat , which already ate ... , was full .` Words are numbers of `AGREEMENT`."
     check_sizes(m=m)
     check_whole("lag", lag, 0)
-    rng = np.random.default_rng(rng)
+    rng = generator(rng)
     plural = rng.integers(2, size=m)
     noun = np.where(plural, _draw(rng, PLURAL, m), _draw(rng, SINGULAR, m))
     same = lambda text: np.repeat(AGREEMENT.encode(text.split())[:, None], m, axis=1)
@@ -75,6 +76,21 @@ def agreement(
     return Agreement(words[:-1], words[1:], plural, lag + 1)
 
 # %% ../nbs/07_vanishing.ipynb #f25b64b7
+def _initial_state(unit, p, X, state, options):
+    "The state before the first step, as the unit itself makes it; refuses what is no unit."
+    check_array("X", X, ("T", "B", "n_x"))
+    if isinstance(unit, type) or not callable(unit) or hasattr(unit, "params"):
+        made = callable(unit) and not isinstance(unit, type)
+        got = f"the layer {type(unit).__name__}; give the function it calls, and its params" if made else f"{unit!r:.60}"
+        raise TypeError(f"unit: expected a function such as rnn, lstm or deep([rnn, rnn]), got {got}")
+    if hasattr(p, "params"):
+        raise TypeError(f"p: expected parameters, got the layer {type(p).__name__}; give its params")
+    try:
+        return unit(p, X[:0], state, **options)[1]
+    except ValueError as e:  # of the whole X, not of the empty one
+        raise type(e)(str(e).replace(f"got {X[:0].shape}", f"got {X.shape}")) from None
+
+# %% ../nbs/07_vanishing.ipynb #29e02f08
 def step_pullbacks(
     unit,          # a function with the sequence contract that reads forwards: rnn, gru, lstm, deep(...)
     p,             # its parameters
@@ -84,11 +100,10 @@ def step_pullbacks(
     **options,     # passed on to the unit
 ):                 # -> list of T pullbacks, one for each step; the initial state; the final state
     "Run a unit one step at a time, and keep each step's way back."
-    check_array("X", X, ("T", "B", "n_x"))
+    start = _initial_state(unit, p, X, state, options)
     T, B, _ = X.shape
     on = None if lengths is None else mask(check_lengths(lengths, T, B), T).astype(np.int64)  # (T, B)
-    start, outputs, pullbacks = unit(p, X[:0], state, **options)[1], [], []
-    state = start
+    state, outputs, pullbacks = start, [], []
     for t in range(T):
         Y, state, pullback = unit(p, X[t : t + 1], state, None if on is None else on[t], **options)
         outputs.append(Y)
@@ -98,7 +113,11 @@ def step_pullbacks(
 
 # %% ../nbs/07_vanishing.ipynb #6cf0d2b4
 def _check_forwards(unit, p, X, state, lengths, options, outputs):
-    "Refuse a unit whose outputs of the first two steps depend on how the sequence is cut."
+    "Refuse a unit whose outputs of the first two steps depend on how the sequence is cut, or are NaN at any step."
+    xp = array_module(X)
+    bad = asnumpy(xp.stack([xp.isnan(Y).any() for Y in outputs])) if outputs else np.zeros(0)
+    if bad.any():
+        raise ValueError(f"unit: expected outputs that are numbers, got NaN at step {bad.argmax()}; look for it in X, state and p")
     if len(outputs) > 1:
         whole = asnumpy(unit(p, X[:2], state, lengths, **options)[0])
         if not np.allclose(whole, np.concatenate([asnumpy(Y) for Y in outputs[:2]]), rtol=1e-3, atol=1e-4):
@@ -117,7 +136,7 @@ def state_gradients(
     "The derivative of a loss at every state, from the one at the last: equation 7.2 applied to a vector, step by step."
     pullbacks, _, end = step_pullbacks(unit, p, X, state, lengths, **options)
     if not isinstance(dstate, tuple):
-        raise TypeError(f"dstate: expected a {type(end).__name__} like the state, got {type(dstate).__name__}")
+        raise TypeError(f"dstate: expected {type(end).__name__} like the state, got {type(dstate).__name__}")
     zeros = leaves(tree_map(array_module(X).zeros_like, end))
     D = [like(end, zeros | leaves(dstate), "dstate")]
     for pullback in reversed(pullbacks):
@@ -135,9 +154,9 @@ def pull_vectors(
     **options,     # passed on to the unit
 ):                 # -> (T + 1, B, k, n): v^T d(state^<T>) / d(state^<t>) for every vector, example and t
     "Many vectors at once through the chain rule: each example is copied once for each of its vectors."
-    xp, start = array_module(check_array("X", X, ("T", "B", "n_x"))), unit(p, X[:0], state, **options)[1]
+    start, xp = _initial_state(unit, p, X, state, options), array_module(X)
     widths = [a.shape[1] for a in leaves(start).values()]
-    V = V(sum(widths))
+    V = check_array("V", V(sum(widths)), (X.shape[1], "k", sum(widths)), X.dtype)
     B, k, n = V.shape
     edges = np.cumsum([0, *widths]).tolist()
     rows = V.reshape(B * k, n)
@@ -194,7 +213,10 @@ def gradient_by_lag(
     _check_measure(norm, probes, dstate)
     if dstate is not None:
         D = [array_module(X).concatenate(list(leaves(d).values()), axis=1) for d in state_gradients(unit, p, X, dstate, state, lengths, **options)]
-        return _by_lag(np.stack([_length(d) for d in D]), lengths)
+        norms = _by_lag(np.stack([_length(d) for d in D]), lengths)
+        if np.isnan(norms[0]).any():
+            raise ValueError("dstate: expected numbers, got NaN")
+        return norms
     if probes is None:
         J = jacobians(unit, p, X, state, lengths, **options)
     else:
@@ -207,7 +229,7 @@ def gradient_by_lag(
 # %% ../nbs/07_vanishing.ipynb #bfd2605b
 def _check_measure(norm, probes, dstate):
     "Refuse what does not go together."
-    if norm not in ("rms", "spectral"):
+    if not isinstance(norm, str) or norm not in ("rms", "spectral"):
         raise ValueError(f"norm: expected 'rms' or 'spectral', got {norm!r}")
     if probes is not None:
         check_sizes(probes=probes)
@@ -219,37 +241,58 @@ def _check_measure(norm, probes, dstate):
 
 def _directions(seed, X, k, n):
     "Random vectors of length 1, uniform over all directions, drawn on the host: (B, k, n)."
-    V = np.random.default_rng(seed).normal(size=(X.shape[1], k, n))
+    try:
+        V = np.random.default_rng(seed).normal(size=(X.shape[1], k, n))
+    except (TypeError, ValueError):
+        raise ValueError(f"seed: expected a numpy.random.Generator or a whole number of at least 0, got {seed!r:.60}") from None
     return array_module(X).asarray((V / np.linalg.norm(V, axis=-1, keepdims=True)).astype(X.dtype))
 
 # %% ../nbs/07_vanishing.ipynb #2a3c454c
+def _check_norms(name, norms):
+    "Norms by lag as float64, (T + 1, B) or (T + 1,). TypeError: no numbers; ValueError: another shape, or a negative one."
+    try:
+        norms = np.asarray(asnumpy(norms) if hasattr(norms, "dtype") else norms)
+    except ValueError:
+        raise ValueError(f"{name}: expected shape (T + 1, B) or (T + 1,), got lists of unequal length; give a dictionary") from None
+    if norms.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected numbers, got {norms.dtype.name}")
+    if norms.ndim not in (1, 2) or not len(norms):
+        raise ValueError(f"{name}: expected shape (T + 1, B) or (T + 1,), got {norms.shape}")
+    if (norms < 0).any():
+        raise ValueError(f"{name}: expected norms, 0 or more, got {norms[norms < 0][0]}")
+    return norms.astype(np.float64)
+
+# %% ../nbs/07_vanishing.ipynb #3731ed26
 def factor_per_step(
     norms,  # (T + 1, B) or (T + 1,) norms by lag, from `gradient_by_lag`
 ):          # -> (B,) or (): the factor by which one step back multiplies; NaN where there is no step
     "The geometric mean (norms[K] / norms[0]) ** (1 / K), K being an example's largest lag."
-    norms = np.asarray(norms, dtype=np.float64)
-    if norms.ndim not in (1, 2) or not len(norms):
-        raise ValueError(f"norms: expected shape (T + 1, B) or (T + 1,), got {norms.shape}")
+    norms = _check_norms("norms", norms)
     K = np.maximum((~np.isnan(norms)).sum(axis=0) - 1, 0)
     last = np.take_along_axis(norms, K[None], axis=0)[0] if norms.ndim == 2 else norms[K]
-    return np.where(K > 0, (last / norms[0]) ** (1 / np.maximum(K, 1)), np.nan)[()]
+    with np.errstate(divide="ignore", invalid="ignore"):  # no gradient at lag 0: there is no factor
+        return np.where((K > 0) & (norms[0] > 0), (last / norms[0]) ** (1 / np.maximum(K, 1)), np.nan)[()]
 
-# %% ../nbs/07_vanishing.ipynb #3731ed26
+# %% ../nbs/07_vanishing.ipynb #63b2c46c
 def plot_gradient_by_lag(
     norms,    # {label: norms by lag}, or one array, (T + 1, B) or (T + 1,), from `gradient_by_lag`
     ax=None,  # a matplotlib axes; None makes a figure
 ):            # -> the axes
     "The median over the examples, and a band from the smallest to the largest, by lag on a logarithmic axis."
     import matplotlib.pyplot as plt
+    if ax is not None and not hasattr(ax, "semilogy"):
+        raise TypeError(f"ax: expected one matplotlib axes, got {type(ax).__name__}")
+    lines = {label: _check_norms(f"norms[{label!r}]", v) for label, v in norms.items()} if isinstance(norms, dict) else {None: _check_norms("norms", norms)}
     ax = plt.subplots()[1] if ax is None else ax
-    for k, (label, values) in enumerate((norms if isinstance(norms, dict) else {None: norms}).items()):
-        values = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-        values = values[np.isfinite(values).any(axis=1)]  # lags that some example has
-        low, middle, high = (np.where(q > 0, q, np.nan) for q in np.nanquantile(values, (0, 0.5, 1), axis=1))
-        line, = ax.semilogy(middle, ("-", "--", ":")[k // 6 % 3], label=label)
-        ax.fill_between(range(len(values)), low, high, color=line.get_color(), alpha=0.15, lw=0)
+    for k, (label, values) in enumerate(lines.items()):
+        values = values.reshape(len(values), math.prod(values.shape[1:]))
+        lags = np.flatnonzero(np.isfinite(values).any(axis=1))  # those that some example has
+        q = np.nanquantile(values[lags], (0, 0.5, 1), axis=1) if len(lags) else np.empty((3, 0))
+        low, middle, high = np.where(q > 0, q, np.nan)
+        line, = ax.semilogy(lags, middle, ("-", "--", ":")[k // 6 % 3], label=label)
+        ax.fill_between(lags, low, high, color=line.get_color(), alpha=0.15, lw=0)
     ax.set(xlabel="lag", ylabel="norm of the gradient")
-    if isinstance(norms, dict):
+    if isinstance(norms, dict) and norms:
         ax.legend()
     return ax
 
@@ -264,5 +307,6 @@ def identity_init(
 ) -> RNNParams:
     "Parameters of a recurrent network that starts by copying its state; for activation='relu'. Le, Jaitly and Hinton 2015. Made where `use` says."
     check_sizes(n_x=n_x, n_a=n_a)
-    Wax = np.random.default_rng(rng).normal(0, std, (n_a, n_x))
+    dtype, scale, std = floating(dtype), check_number("scale", scale, -math.inf, math.inf, "()"), check_number("std", std)
+    Wax = generator(rng).normal(0, std, (n_a, n_x))
     return to(RNNParams(Wax.astype(dtype), (scale * np.eye(n_a)).astype(dtype), np.zeros(n_a, dtype)), array_module().__name__)

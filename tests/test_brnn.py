@@ -10,10 +10,20 @@ from units import CASES, UNITS, case, label
 
 from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map
 from seqbook.bptt import check_unit
-from seqbook.brnn import MERGES, Bidirectional, BidirectionalMasks, BidirectionalParams, BidirectionalState, bidirectional, fresh, reverse
+from seqbook.brnn import (
+    MERGES,
+    Bidirectional,
+    BidirectionalMasks,
+    BidirectionalParams,
+    BidirectionalState,
+    bidirectional,
+    fresh,
+    reversal,
+    reverse,
+)
 from seqbook.gru import GRU
 from seqbook.language_model import LanguageModel, layer_config, layer_from
-from seqbook.lstm import LSTM, lstm, lstm_masks
+from seqbook.lstm import LSTM, lstm, lstm_init, lstm_masks
 from seqbook.notation import Vocabulary, unpad
 from seqbook.rnn import RNN, Dense, RNNParams, RNNState, rnn
 
@@ -84,10 +94,19 @@ def test_reversal_on_the_device_waits_for_nothing(rng, synchronisations):
     ((np.ones((3, 2)), [1, 2, 3]), ValueError, r"lengths: expected one for each example, shape \(B,\) = \(2,\)"),
     ((np.ones((3, 2)), [1, 4]), ValueError, r"lengths\[1\]: expected 0 <= length <= T = 3, got 4"),
     ((np.ones((3, 2)), [1.0, 2.0]), TypeError, "lengths: expected whole numbers"),
+    ((np.ones((3, 2)), device.asarray(np.array([1, 2]))), TypeError, "bring them to one side"),
 ])
 def test_reversal_names_bad_input(args, error, message):
     with pytest.raises(error, match=message):
         reverse(*args)
+
+
+@pytest.mark.parametrize("T, B, message", [(3.0, 2, "T: expected a whole number >= 0, got 3.0"), (3, "2", "B: expected a whole number"),
+                                           (True, 2, "T: expected a whole number")])
+def test_reversal_needs_whole_numbers(T, B, message):
+    for lengths in (None, [1, 1]):
+        with pytest.raises(TypeError, match=message):
+            reversal(lengths, T, B)
 
 
 # ---- both directions
@@ -313,6 +332,16 @@ def test_bad_arguments_are_named():
     Y, end, pullback = f(p, X, state)
     with pytest.raises(ValueError, match="merge: expected one of concat, sum, mean, product, got 'add'"):
         bidirectional(rnn, merge="add")
+    with pytest.raises(ValueError, match=r"merge: expected one of .*, got \['sum'\]"):
+        bidirectional(rnn, merge=["sum"])
+    for unit, got in ((None, "None"), ("rnn", "'rnn'"), (RNN, "the class RNN"), (RNN(3, 5), "RNN\\(n_x=3"), ([rnn], r"\[<function rnn")):
+        with pytest.raises(TypeError, match=f"unit_forward: expected a function such as rnn, gru or lstm, got {got}"):
+            bidirectional(unit)
+    for unit, got in (("sum", "'sum'"), (0, "0"), ([], r"\[\]"), (LSTM(3, 5), "LSTM")):  # the merge in the wrong place, for one
+        with pytest.raises(TypeError, match=f"unit_backward: expected a function such as rnn, gru or lstm, got {got}"):
+            bidirectional(rnn, unit)
+    with pytest.raises(TypeError, match="^X: expected a NumPy or CuPy array, got list"):
+        f(p, X.tolist())
     with pytest.raises(TypeError, match=r"p: expected BidirectionalParams\(forward, backward\), got RNNParams"):
         f(p.forward, X)
     with pytest.raises(TypeError, match=r"p: expected BidirectionalParams\(forward, backward\), got NoneType"):
@@ -388,6 +417,24 @@ def test_parameters_can_be_set_and_moved():
         layer.params = layer.forward.params
 
 
+@pytest.mark.parametrize("change, error, message", [
+    (lambda p, q: (p, None), ValueError, "params: 'backward.Waa' is missing; expected forward.Wax, "),
+    (lambda p, q: (p, list(q)), ValueError, "params: 'backward.Waa' is missing"),
+    (lambda p, q: (p, q._replace(Wax=q.Wax[:4])), ValueError, r"params.backward.Wax: expected shape \(5, 3\), got \(4, 3\)"),
+    (lambda p, q: (p, lstm_init(0, 3, 5)), ValueError, r"params.backward.Wax: expected shape \(5, 3\), got \(20, 3\)"),
+    (lambda p, q: (p, q._replace(ba=[0.0] * 5)), ValueError, "params: 'backward.ba' is missing"),
+    (lambda p, q: (p, tree_map(np.float64, q)), TypeError, "expected one dtype, got float32 for 'forward.Wax' and float64 for 'back"),
+    (lambda p, q: (p, p), ValueError, "'forward.Wax' and 'backward.Wax' are one array"),
+])
+def test_parameters_that_do_not_fit_change_nothing(change, error, message):
+    layer = Bidirectional(RNN(3, 5))
+    new = change(*tree_map(lambda a: a + 1, layer.params))
+    before = layer.params
+    with pytest.raises(error, match=message):
+        layer.params = new
+    assert all(a is b for a, b in zip(leaves(layer.params).values(), leaves(before).values(), strict=True))
+
+
 @pytest.mark.parametrize("make", [
     lambda: Bidirectional(RNN(3, 5)),
     lambda: Bidirectional([RNN(3, 5, "relu"), RNN(3, 2)]),
@@ -418,11 +465,17 @@ def test_no_step_and_why():
     (lambda: Bidirectional(Dense(3, 5)), TypeError, "layer: expected a recurrent layer .* got Dense"),
     (lambda: Bidirectional([RNN(3, 5)]), ValueError, "layer: expected one layer or a pair .* got 1"),
     (lambda: Bidirectional([RNN(3, 5), None]), TypeError, r"layer\[1\]: expected a recurrent layer .* got NoneType"),
-    (lambda: Bidirectional([RNN(3, 5), RNN(4, 5)]), ValueError, "both directions read one input, got n_x=3 forward and 4 backward"),
+    (lambda: Bidirectional([RNN(3, 5), RNN(4, 5)]), ValueError,
+     "layer: expected both directions to read the same features, got n_x=3 forward and 4 backward"),
     (lambda: Bidirectional([RNN(3, 5), RNN(3, 4)], "mean"), ValueError, "merge='mean': .* got 5 forward and 4 backward"),
     (lambda: Bidirectional(RNN(3, 5), "add"), ValueError, "merge: expected one of"),
     (lambda: Bidirectional([RNN(3, 5)] * 2), ValueError, "'forward.Wax' and 'backward.Wax' are one array"),
-    (lambda: Bidirectional([RNN(3, 5), RNN(3, 5, dtype=np.float64)]), TypeError, "backward.Wax: expected float32, got float64"),
+    (lambda: Bidirectional([RNN(3, 5), RNN(3, 5, dtype=np.float64)]), TypeError,
+     "layers: expected one dtype, got float32 for 'forward.Wax'"),
+    (lambda: Bidirectional(RNN(3, 5), ["sum"]), ValueError, r"merge: expected one of .*, got \['sum'\]"),
+    (lambda: Bidirectional(RNN(3, 5), RNN(3, 5)), ValueError, r"merge: expected one of .*, got RNN\("),
+    (lambda: fresh(RNN, 0), TypeError, "layer: expected a recurrent layer .* got the class RNN; make a layer with it first"),
+    (lambda: fresh(None, 0), TypeError, "layer: expected a recurrent layer .* got NoneType"),
 ])
 def test_bad_layers_are_named(make, error, message):
     with pytest.raises(error, match=message):

@@ -259,6 +259,12 @@ def test_sample(seed):
     assert (np.random.get_state()[1] == before).all()
 
 
+def test_seeds_reach_to_the_end():
+    p = characters()
+    p["by"][0] = -1e3
+    assert len(course.sample(p, ALPHABET, 2**32 - 99)) == 51
+
+
 def test_sample_stops_at_fifty():
     p = characters()
     p["by"][0] = -1e3  # never a newline
@@ -306,7 +312,10 @@ without = lambda p, name: {k: v for k, v in p.items() if k != name}
 backward = lambda da: course.rnn_backward(da, course.rnn_forward(x, a0, P)[2])
 cell_backward = lambda da: course.rnn_cell_backward(da, course.rnn_cell_forward(xt, a0, P)[2])
 lstm_cell_backward = lambda dc: course.lstm_cell_backward(a0, dc, course.lstm_cell_forward(xt, a0, a0, Q)[3])
-step = lambda X, Y: course.optimize(X, Y, start, characters())
+step = lambda X, Y, rate=0.01: course.optimize(X, Y, start, characters(), rate)
+forward_rnn = lambda: course.rnn_forward(x, a0, P)
+rnn_caches = lambda: forward_rnn()[2]
+spoilt = lambda: characters() | {"Waa": np.full((7, 7), np.nan)}
 BAD = {  # what is done, the error, its message
     "missing": (lambda: course.rnn_forward(x, a0, without(P, "by")), ValueError, "parameters: 'by' is missing"),
     "a flat bias": (lambda: course.rnn_forward(x, a0, P | {"ba": P["ba"][:, 0]}), ValueError, r"'ba'\]: .* \(5, 1\), got \(5,\)"),
@@ -329,6 +338,41 @@ BAD = {  # what is done, the error, its message
     "X and Y": (lambda: step([None], [1, 2]), ValueError, "X, Y: expected two lists of one length"),
     "beyond": (lambda: step([None, 8], [1, 2]), ValueError, r"X\[1\]: expected an index from 0 to 7 or None, got 8"),
     "None in Y": (lambda: step([None], [None]), ValueError, r"Y\[0\]: expected an index from 0 to 7, got None"),
+    "X a string": (lambda: step("ab", [1, 2]), TypeError, "X: expected a list of indices, got str"),
+    "rate": (lambda: step([None], [1], -1), ValueError, "^learning_rate: expected a number in"),
+    "rate a string": (lambda: step([None], [1], "0.1"), TypeError, "^learning_rate: expected a number in"),
+    "parameters a list": (lambda: course.rnn_forward(x, a0, [*P.values()]),
+                          TypeError, "parameters: expected a dictionary of arrays, got list"),
+    "no units": (lambda: course.rnn_forward(x, a0, P | {"Waa": np.zeros((0, 0))}), ValueError, r"'Waa'\]: expected sizes of at least 1"),
+    "two biases": (lambda: course.rnn_forward(x, a0, P | {"b": P["ba"]}), ValueError, "'ba' or 'b', got both"),
+    "no caches": (lambda: course.rnn_backward(x, None), TypeError, "caches: expected the last result of rnn_forward, .* got NoneType"),
+    "all results": (lambda: course.rnn_backward(x, forward_rnn()),
+                    ValueError, "caches: expected the last result of rnn_forward, .* got 3 parts"),
+    "no steps": (lambda: course.lstm_backward(x, ([], x)), ValueError, r"caches\[0\]: expected the cache of at least one cell"),
+    "caches turned": (lambda: course.rnn_backward(x, (x, [])),
+                      TypeError, r"caches\[0\]: expected the list of the cells' caches, got ndarray"),
+    "x not in caches": (lambda: course.rnn_backward(x, (rnn_caches()[0], xt)), ValueError, r"caches: x: expected shape \(n_x, m, 6\)"),
+    "the other unit's": (lambda: course.lstm_backward(x, rnn_caches()),
+                         ValueError, r"caches\[0\]\[0\]: .* lstm_cell_forward, a tuple of 10, got 4"),
+    "a cell's cache": (lambda: course.rnn_cell_backward(a0, rnn_caches()),
+                       ValueError, "cache: .* rnn_cell_forward, a tuple of 4, got 2 parts"),
+    "order in a cache": (lambda: course.rnn_cell_backward(a0, (xt, a0, a0, P)),
+                         ValueError, r"cache: xt: expected shape \(3, m\), got \(5, 4\)"),
+    "a gate in a cache": (lambda: course.lstm_cell_backward(a0, a0, (*[a0] * 4, a0[:2], *[a0] * 3, xt, Q)),
+                          ValueError, "cache: ft: expected shape"),
+    "scores": (lambda: course.softmax(np.zeros((0, 3))), ValueError, r"x: expected shape \(n_y, m\) with n_y of at least 1, got \(0, 3\)"),
+    "one score": (lambda: course.softmax(np.array(1.0)), ValueError, "x: expected shape"),
+    "no gradients": (lambda: course.clip({}, 5), ValueError, "gradients: expected at least one array"),
+    "whole gradients": (lambda: course.clip({"dby": np.array([9])}, 5),
+                        TypeError, r"gradients\['dby'\]: expected float32 or float64, got int64"),
+    "alphabet a list": (lambda: course.sample(characters(), list(ALPHABET), 0), TypeError, "char_to_ix: expected a dictionary .* got list"),
+    "from 1": (lambda: course.sample(characters(), {c: i + 1 for c, i in ALPHABET.items()}, 0),
+               ValueError, r"char_to_ix\['g'\]: .* from 0 to 7"),
+    "index twice": (lambda: course.sample(characters(), ALPHABET | {"a": 0}, 0),
+                    ValueError, r"char_to_ix\['a'\]: .* no other character has, got 0"),
+    "seed": (lambda: course.sample(characters(), ALPHABET, 1.5), TypeError, "seed: expected a whole number, got 1.5"),
+    "seed below 0": (lambda: course.sample(characters(), ALPHABET, -1), ValueError, "seed: expected a number from 0 to 4294967197, got -1"),
+    "nan drawn": (lambda: course.sample(spoilt(), ALPHABET, 0), ValueError, "parameters: expected finite weights, .* nan at draw 0"),
 }
 
 
@@ -337,3 +381,11 @@ def test_bad_input_is_named(bad):
     call, error, message = BAD[bad]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_loss_that_is_not_finite_changes_nothing():
+    p = characters()
+    kept = {k: v.copy() for k, v in p.items()}
+    with pytest.raises(FloatingPointError, match="loss: expected a finite number, got nan"):
+        course.optimize([None, 1], [1, 0], start + np.nan, p)
+    assert all((kept[k] == v).all() for k, v in p.items())

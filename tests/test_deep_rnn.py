@@ -20,6 +20,7 @@ from seqbook.lstm import LSTM, lstm
 from seqbook.notation import Vocabulary
 from seqbook.rnn import RNN, RNNParams, RNNState, rnn
 from seqbook.sampling import beam_search, generate
+from seqbook.training import load_tree, save_tree
 
 pytestmark = pytest.mark.filterwarnings("error")
 SIZES = {None: (5, 2, 4), "residual": (4, 4, 4), "input": (5, 2, 4), "output": (5, 2, 4), "both": (5, 2, 4)}
@@ -461,10 +462,20 @@ def test_bad_arguments_are_named():
     Y, end, pullback = f(p, X, state)
     with pytest.raises(ValueError, match="skip: expected None or one of residual, input, output, both, got True"):
         deep([rnn], skip=True)
-    with pytest.raises(TypeError, match=r"units: expected one function or more, got \[\]"):
-        deep([])
-    with pytest.raises(TypeError, match=r"units: expected one function or more, got \['rnn', 'int'\]"):
-        deep([rnn, 3])
+    for units, got in (([], r"\[\]"), (rnn, "rnn"), (None, "None"), ("rnn", "'rnn'"), (RNN(3, 5), "RNN"), (iter([rnn]), "<list_iterator")):
+        with pytest.raises(TypeError, match=f"units: expected a list of functions such as rnn, lowest first, got {got}"):
+            deep(units)
+    for unit, got in ((3, "3"), (RNN, "the class RNN"), (RNN(3, 5), r"RNN\(n_x=3")):
+        with pytest.raises(TypeError, match=rf"units\[1\]: expected a function such as rnn, gru or lstm, got {got}"):
+            deep([rnn, unit])
+    for skip in (["input"], {}, np.array(["input", "output"])):
+        with pytest.raises(ValueError, match="skip: expected None or one of residual, input, output, both, got"):
+            deep([rnn], skip)
+    with pytest.raises(ValueError, match="skip: expected None or one of .*, got 'inputs'"):
+        deep_step([RNN(3, 5).step], "inputs", np.ones((2, 3), np.float32))
+    for skip in (None, "input"):
+        with pytest.raises(TypeError, match="^X: expected a NumPy or CuPy array, got list"):
+            deep([rnn] * 3, skip)(p, X.tolist())
     with pytest.raises(TypeError, match="p: expected a tuple of 3, lowest layer first, got RNNParams"):
         f(p[0], X)
     with pytest.raises(TypeError, match="p: expected a tuple of 3, lowest layer first, got NoneType"):
@@ -510,10 +521,20 @@ def device_masks(masks):
 
 
 @pytest.mark.parametrize("make, error, message", [
-    (lambda: dropout_masks(0, 2, [3], 1.0), ValueError, "dropout: expected a rate of at least 0 and below 1, got 1.0"),
-    (lambda: dropout_masks(0, 2, [3], -0.1), ValueError, "dropout: expected a rate"),
-    (lambda: dropout_masks(0, 2, [3], True), ValueError, "dropout: expected a rate"),
-    (lambda: dropout_masks(0, 2, [3], float("nan")), ValueError, "dropout: expected a rate"),
+    (lambda: dropout_masks(0, 2, [3], 1.0), ValueError, r"dropout: expected a number in \[0, 1\), got 1.0"),
+    (lambda: dropout_masks(0, 2, [3], -0.1), ValueError, "dropout: expected a number"),
+    (lambda: dropout_masks(0, 2, [3], True), TypeError, "dropout: expected a number"),
+    (lambda: dropout_masks(0, 2, [3], float("nan")), ValueError, "dropout: expected a number"),
+    (lambda: dropout_masks(0, 2.0, [3], 0.1), TypeError, "B: expected a whole number >= 0, got 2.0"),
+    (lambda: dropout_masks(0, -1, [3], 0.0), ValueError, "B: expected a whole number >= 0, got -1"),
+    (lambda: dropout_masks(0, [3], 2, 0.1), TypeError, r"B: expected a whole number >= 0, got \[3\]"),
+    (lambda: dropout_masks(0, 2, 3, 0.1), TypeError, "widths: expected a list, the features of each layer but the last, got 3"),
+    (lambda: dropout_masks(None, 2, "33", 0.1), TypeError, "widths: expected a list"),
+    (lambda: dropout_masks(0, 2, [3, 0], 0.1), ValueError, r"widths\[1\]: expected a whole number >= 1, got 0"),
+    (lambda: dropout_masks(0, 2, [3.0], 0.1), TypeError, r"widths\[0\]: expected a whole number >= 1, got 3.0"),
+    (lambda: dropout_masks(0, 2, [3], 0.1, np.float64), TypeError, "T: expected a whole number >= 0, got <class"),
+    (lambda: dropout_masks(0, 2, [3], 0.1, -1), ValueError, "T: expected a whole number >= 0, got -1"),
+    (lambda: LAYERS["residual"]().masks(0, "4"), TypeError, "B: expected a whole number >= 0, got '4'"),
     (lambda: dropout_masks("seed", 2, [3], 0.1), ValueError, "rng: expected a numpy.random.Generator or a seed"),
     (lambda: dropout_masks(0, 2, [3], 0.1, dtype=np.int32), TypeError, "dtype: expected float32 or float64, got int32"),
     (lambda: Deep([]), TypeError, r"layers: expected a list of recurrent layers, got \[\]"),
@@ -523,10 +544,12 @@ def device_masks(masks):
     (lambda: Deep([RNN(3, 5), RNN(5, 5)], skip="both"), ValueError, r"expected n_x=8 \(5 from layers\[0\] and 3 from the input\)"),
     (lambda: Deep([RNN(3, 5), RNN(5, 4)], skip="residual"), ValueError, r"layers\[1\] reads 5 features and puts out 4"),
     (lambda: Deep([RNN(3, 5)], dropout=0.5), ValueError, "dropout: it lies between layers, and there is one layer only; got 0.5"),
-    (lambda: Deep([RNN(3, 5), RNN(5, 5)], dropout=1), ValueError, "dropout: expected a rate"),
+    (lambda: Deep([RNN(3, 5), RNN(5, 5)], dropout=1), ValueError, "dropout: expected a number"),
+    (lambda: Deep([RNN(3, 5), RNN(5, 5)], dropout="0.1"), TypeError, "dropout: expected a number"),
     (lambda: Deep([RNN(3, 5)], skip="skip"), ValueError, "skip: expected None or one of"),
     (lambda: Deep([RNN(5, 5)] * 2), ValueError, "'0.Wax' and '1.Wax' are one array"),
-    (lambda: Deep([RNN(5, 5), RNN(5, 5, dtype=np.float64)]), TypeError, "1.Wax: expected float32, got float64"),
+    (lambda: Deep([RNN(5, 5), RNN(5, 5, dtype=np.float64)]), TypeError,
+     "layers: expected one dtype, got float32 for '0.Wax' and float64 for '1.Wax'"),
 ])
 def test_bad_layers_are_named(make, error, message):
     with pytest.raises(error, match=message):
@@ -541,3 +564,72 @@ def test_parameters_are_tuples_lowest_first():
     assert not any(a.any() for a in leaves(layer.params).values())
     with pytest.raises(TypeError, match="params: expected a tuple of 3, lowest layer first, got tuple of 2"):
         layer.params = layer.params[:2]
+    before, bad = layer.params, (*layer.params[:2], layer.params[0])
+    with pytest.raises(ValueError, match=r"params.2.Wax: expected shape \(4, 2\), got \(5, 3\)"):
+        layer.params = bad
+    assert all(p is q for p, q in zip(layer.params, before, strict=True))  # nor has any layer taken its own
+
+
+# ---- configurations
+class Foreign(RNN):
+    "A layer of a class that is in no list."
+
+
+def entries(config):
+    "Every configuration of a layer within this one, itself first."
+    yield config
+    for inside in [v for value in config.values() if isinstance(value, list) for v in value]:
+        yield from entries(inside)
+
+
+@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("damage, message", [
+    (lambda c: c.update({"class": "Unheard"}), "layer: expected one of RNN, GRU, LSTM, Bidirectional, Deep, got 'Unheard'"),
+    (lambda c: c.update({"class": ["RNN"]}), r"layer: expected one of RNN, .*, got \['RNN'\]"),
+    (lambda c: c.update({"class": None}), "layer: expected one of RNN, .*, got None"),
+    (lambda c: c.pop("class"), "layer: expected one of RNN, .*, got {"),
+    (lambda c: c.update(odd=1), "layer: .* cannot be made from its configuration: .* unexpected keyword argument 'odd'"),
+    (lambda c: c.pop("n_x" if "n_x" in c else "layer" if "layer" in c else "layers"), "layer: .* cannot be made .*: .* missing 1 required"),
+], ids=["unknown", "list", "none", "absent", "odd", "short"])
+def test_damage_anywhere_in_a_configuration_is_named(place, damage, message):
+    layer = Deep([Bidirectional([GRU(3, 2), RNN(3, 2)]), Deep([RNN(4, 4)])])
+    config = json.loads(json.dumps(layer_config(layer)))
+    parts = list(entries(config))
+    assert len(parts) == 6
+    damage(parts[place])
+    with pytest.raises(ValueError, match=message):
+        layer_from(config)
+
+
+@pytest.mark.parametrize("config, message", [
+    (None, "layer: expected a dictionary as layer_config gives, got None"),
+    ("RNN", "layer: expected a dictionary as layer_config gives, got 'RNN'"),
+    ([], r"layer: expected a dictionary as layer_config gives, got \[\]"),
+    ({}, "layer: expected one of RNN, .*, got {}"),
+    ({"class": "RNN", "n_x": "3", "n_a": 5}, "layer: RNN cannot be made from its configuration: n_x: expected a whole number"),
+    ({"class": "Deep", "layers": [None]}, r"layer: Deep cannot be made .*: layers\[0\]: expected a recurrent layer .* got NoneType"),
+    ({"class": "Deep", "layers": {"class": "RNN", "n_x": 3, "n_a": 5}}, "layer: Deep cannot be made .*: layers: expected a list"),
+])
+def test_what_is_no_configuration(config, message):
+    with pytest.raises(ValueError, match=message):
+        layer_from(config)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Foreign(3, 5), lambda: Bidirectional(Foreign(3, 5)), lambda: Deep([RNN(3, 3), Foreign(3, 5)]),
+    lambda: Deep([Bidirectional([RNN(3, 3), Foreign(3, 5)])])])
+def test_a_layer_of_an_unknown_class_is_not_written_down(make):
+    with pytest.raises(ValueError, match=r"layer: Foreign is not known; enter it with LAYERS\['Foreign'\]"):
+        layer_config(make())
+    for wrong in (None, 3, RNN, len):
+        with pytest.raises(TypeError, match="layer: expected a layer such as RNN"):
+            layer_config(wrong)
+
+
+def test_a_damaged_stack_in_a_file_is_named(tmp_path):
+    LanguageModel(Vocabulary.characters("abc"), Deep([RNN(4, 5), RNN(5, 5)], dropout=np.float32(0.25))).save(tmp_path / "m")
+    arrays, meta = load_tree(tmp_path / "m")
+    meta["config"]["layer"]["layers"][1]["class"] = "Unheard"
+    save_tree(tmp_path / "m", arrays, meta, kind="language model")
+    with pytest.raises(ValueError, match="layer: expected one of RNN, .*, got 'Unheard'"):
+        LanguageModel.load(tmp_path / "m")

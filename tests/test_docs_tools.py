@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from time import monotonic, sleep
 from typing import NamedTuple
+from xml.etree import ElementTree
 
 import pytest
 
@@ -16,6 +17,7 @@ nbformat = pytest.importorskip("nbformat", reason="needs the extra: pip install 
 pytest.importorskip("sphinx", reason="needs the extra: pip install 'seqbook[docs]'")
 sys.path.append(str(Path(__file__).resolve().parents[1] / "docs"))
 
+import book_map  # noqa: E402
 import directives  # noqa: E402
 import execute  # noqa: E402
 import nbdev_cells  # noqa: E402
@@ -211,6 +213,30 @@ def test_chapters_know_their_modules(tmp_path):
     modules, origin = reference.chapters(tmp_path)
     assert modules == {"seqbook.rnn": {"02_rnn": "The unit", "practice/back": "Back"}}
     assert origin == {"seqbook.rnn.f": "02_rnn", "seqbook.rnn.g": "practice/back"}
+
+
+# ---- the map of the book
+def test_imports_run_one_way():
+    assert list(book_map.upward()) == []
+
+
+def test_every_module_is_on_the_map():
+    placed = [module for modules, _, _ in book_map.LAYERS.values() for module in modules]
+    assert sorted(placed) == sorted(book_map.chapters()) and len(set(placed)) == len(placed)
+
+
+def test_the_map_is_drawn_from_the_chapters():
+    svg = book_map.draw({"rnn": (2, "Nets & <loops>", "02_rnn.ipynb"), "optim": (None, "Optimisers", "practice/optim.ipynb")})
+    assert svg.count("<a href=") == 2 and 'href="practice/optim.ipynb"' in svg and "Nets &amp; &lt;loops&gt;" in svg
+    assert ElementTree.fromstring(svg).find("{http://www.w3.org/2000/svg}title").text.endswith("models: ; bridges: .")
+
+
+def test_the_map_stands_in_the_front_page(tmp_path):
+    (tmp_path / "map.svg").write_text('<svg>\n<a href="02_rnn.ipynb">2</a>\n</svg>\n')
+    nb = notebook("# seqbook", new_markdown_cell("![in layers](map.svg)\n\nmore"))
+    nbdev_cells.drawn(nb, tmp_path)
+    text = nb.cells[1].source
+    assert text == '<div class="book-map">\n<svg>\n<a href="02_rnn.html">2</a>\n</svg>\n</div>\n\nmore'
 
 
 # ---- README

@@ -4,6 +4,7 @@ Keras on PyTorch multiplies in float32 whatever a layer's dtype is, by a table o
 time of the test; what happens when it is left alone has a test below.
 """
 import os
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from units import UNITS, case
 
 from seqbook.backend import leaves
 from seqbook.brnn import BidirectionalParams, BidirectionalState, bidirectional, reverse
-from seqbook.gru import gru, gru_to_keras
+from seqbook.gru import gru, gru_from_keras, gru_to_keras
 from seqbook.interop import rnn_from_keras, rnn_to_keras
-from seqbook.lstm import lstm, lstm_to_keras
+from seqbook.lstm import lstm, lstm_from_keras, lstm_to_keras
 from seqbook.rnn import rnn
 
 torch = pytest.importorskip("torch", reason="PyTorch, on which Keras runs here, is not installed: pip install 'seqbook[peers]'")
@@ -34,6 +35,12 @@ KINDS = {  # name -> row of the table of units, our options, our converter, Kera
     "gru after": ("gru-after", gru, {"reset": "after"}, gru_to_keras, LAYERS.GRU, {"reset_after": True}),
     "lstm": ("lstm", lstm, {}, lstm_to_keras, LAYERS.LSTM, {}),
 }
+READ = {  # name -> our converter back
+    "simple": rnn_from_keras, "simple relu": rnn_from_keras, "lstm": lstm_from_keras,
+    "gru before": partial(gru_from_keras, reset_after=False), "gru after": partial(gru_from_keras, reset_after=True),
+}
+OWN_LOOP = 2e-6  # products in float32, whatever the layer's dtype is
+FUSED = ("gru after", "lstm")  # without a mask Keras hands these to PyTorch's own layer, which multiplies float64 in float64
 WEIGHTS = ("kernel", "recurrent_kernel", "bias")
 
 
@@ -67,7 +74,7 @@ def gradient(convert, grads):
 
 
 def layer_of(make, n_a, weights, dtype, **options):
-    layer = make(n_a, return_sequences=True, return_state=True, zero_output_for_mask=True, dtype=dtype, **options)
+    layer = make(n_a, **{"return_sequences": True, "return_state": True, "zero_output_for_mask": True, "dtype": dtype, **options})
     layer.build((None, None, weights["kernel"].shape[0]))
     layer.set_weights([weights[k] for k in WEIGHTS])
     return layer
@@ -157,14 +164,52 @@ def test_bidirectional(kind, precise, lengths, merge, initial, rng):
     agree(ours, other, TOLERANCE[precise])
 
 
+@pytest.mark.parametrize("arriving", ["outputs and states", "outputs", "states"])
+@pytest.mark.parametrize("lengths", ["full", "ragged"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_keras_as_it_comes(kind, dtype, lengths, arriving, rng):
+    "Without a change to its table or to what it gives past the end; derivatives that arrive at the outputs, the states, or both."
+    (p, X, state), unit, options, convert, make, theirs = row(kind, dtype)
+    lengths = LENGTHS[lengths]
+    Y, end, pullback = unit(p, X, state, lengths, **options)
+    dY, dend = rng.normal(size=Y.shape).astype(dtype), type(end)(*(rng.normal(size=s.shape).astype(dtype) for s in end))
+    dY, dend = dY if "outputs" in arriving else None, dend if "states" in arriving else None
+    dX, grads, dstate0 = pullback(dY, dend)
+
+    layer = layer_of(make, Y.shape[2], convert(p), dtype, zero_output_for_mask=False, **theirs)
+    tX, t0, mask = tensor(X.swapaxes(0, 1)), [tensor(s) for s in state], mask_of(lengths)
+    tY, *tend = layer(tX, initial_state=t0, mask=mask)
+    tY = (tY if mask is None else tY * mask[..., None]).transpose(0, 1)  # Keras repeats the last output past the end
+    weighed([*([] if dY is None else [(tY, dY)]), *zip(tend, dend or (), strict=bool(dend))]).backward()
+
+    slope = lambda t: torch.zeros_like(t) if t.grad is None else t.grad
+    ours = {"Y": Y, "dX": dX.swapaxes(0, 1), **gradient(convert, grads)}
+    other = {"Y": tY, "dX": slope(tX), **dict(zip(WEIGHTS, (w.value.grad for w in layer.trainable_weights), strict=True))}
+    for name, s, ts, d, t in zip(end._fields, end, tend, dstate0, t0, strict=True):
+        ours[name], other[name], ours["d" + name], other["d" + name] = s, ts, d, slope(t)
+    agree(ours, other, 1e-12 if kind in FUSED and lengths is None and dtype == "float64" else OWN_LOOP)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("use_bias", [True, False])
-def test_rnn_from_keras(use_bias, rng):
-    layer = LAYERS.SimpleRNN(5, use_bias=use_bias, return_sequences=True)
-    X = rng.normal(size=(T, B, 3)).astype(np.float32)
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_keras(kind, use_bias, dtype, rng):
+    _, unit, options, convert, make, theirs = row(kind, dtype)
+    layer = make(5, use_bias=use_bias, bias_initializer="random_normal", return_sequences=True, dtype=dtype, **theirs)
+    X = rng.normal(size=(T, B, 3)).astype(dtype)
     tY = layer(torch.tensor(X.swapaxes(0, 1).copy()))
-    p = rnn_from_keras(*layer.get_weights())
-    agree({"Y": rnn(p, X)[0].swapaxes(0, 1)}, {"Y": tY}, TOLERANCE["float32"])
-    assert all((a == b).all() for a, b in zip(layer.get_weights(), rnn_to_keras(p).values(), strict=False))
+    p = READ[kind](*layer.get_weights())
+    agree({"Y": unit(p, X, **options)[0].swapaxes(0, 1)}, {"Y": tY}, 1e-12 if kind in FUSED and dtype == "float64" else OWN_LOOP)
+    again = convert(p)
+    for name, w in zip(WEIGHTS, layer.get_weights(), strict=False):  # of two biases that are added only the sum comes back
+        assert (w == again[name]).all() or (name == "bias" and w.ndim == 2)
+
+
+def test_keras_starts_the_forget_gate_at_one():
+    layer = LAYERS.LSTM(5)
+    layer.build((B, T, 3))
+    assert (lstm_from_keras(*layer.get_weights()).ba == np.repeat([0, 1, 0, 0], 5)).all()
 
 
 # ---- where the peers differ from each other: facts about their versions, which fail when they change
@@ -178,6 +223,15 @@ def test_keras_repeats_the_last_output_past_the_end(kind):
     tY = layer(tensor(X.swapaxes(0, 1)), mask=mask_of([6, 3, 1, 4]))[0].detach().numpy().swapaxes(0, 1)
     Y = unit(p, X, None, [6, 3, 1, 4], **options)[0]
     assert (tY[3:, 1] == tY[2, 1]).all() and (Y[3:, 1] == 0).all() and np.allclose(tY[:3, 1], Y[:3, 1], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bidirectional_gives_zeros_past_the_end(kind):
+    "Whether told to or not, unlike the layer inside it."
+    (p, X, _), _, _, convert, make, theirs = row(kind, "float32")
+    layer = LAYERS.Bidirectional(layer_of(make, p.Waa.shape[1], convert(p), "float32", zero_output_for_mask=False, **theirs))
+    tY = layer(tensor(X.swapaxes(0, 1)), mask=mask_of([6, 3, 1, 4]))[0].detach().numpy()
+    assert (tY[1, 3:] == 0).all() and tY[1, :3].any()
 
 
 def test_an_empty_example():

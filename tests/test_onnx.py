@@ -1,9 +1,14 @@
 """ONNX's operators against onnxruntime and against ONNX's own reference evaluator, over a matrix of their options."""
 import numpy as np
 import pytest
+from units import UNITS, case
 
-from seqbook.interop import ACTIVATIONS, onnx_gru, onnx_lstm, onnx_rnn, rnn_from_onnx, rnn_to_onnx
-from seqbook.rnn import RNNParams, RNNState, rnn
+from seqbook.backend import device, leaves
+from seqbook.gru import GRUState, gru, gru_from_onnx, gru_init, gru_to_onnx
+from seqbook.interop import (ACTIVATIONS, onnx_gru, onnx_lstm, onnx_rnn, rnn_from_keras, rnn_from_onnx, rnn_from_pytorch, rnn_to_keras,
+                             rnn_to_onnx, rnn_to_pytorch)
+from seqbook.lstm import LSTMState, lstm, lstm_from_onnx, lstm_to_onnx
+from seqbook.rnn import RNN, RNNParams, RNNState, rnn
 
 OPERATORS = {  # name -> our function, blocks of rows, default activations
     "RNN": (onnx_rnn, 1, ("Tanh",)),
@@ -38,7 +43,7 @@ def tensors(op, direction="forward", lengths=None, initial=True, peepholes=False
     return out
 
 
-def model(op, inputs, **attributes):
+def model(op, inputs, opset=OPSET, **attributes):
     "A model of a single operator. What needs no other system runs without onnx too."
     onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'seqbook[peers]'")
     helper, TensorProto = onnx.helper, onnx.TensorProto
@@ -49,7 +54,7 @@ def model(op, inputs, **attributes):
     value = lambda name, a: helper.make_tensor_value_info(name, kind[a.dtype.name], a.shape)
     result = lambda name: helper.make_tensor_value_info(name, kind[inputs["X"].dtype.name], [None] * (4 if name == "Y" else 3))
     graph = helper.make_graph([node], op, [value(n, a) for n, a in inputs.items()], [result(n) for n in outputs])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     onnx.checker.check_model(made)
     return made
 
@@ -224,17 +229,77 @@ def test_disagreement_what_the_reference_passes_over(runtime, op, attributes, in
     assert abs(reference[0] - theirs[0]).max() > 1e-2
 
 
-# ---- weights and bad input
+def test_disagreement_activations_of_the_reference():
+    "The reference evaluator's RNN knows Tanh and Affine only; this book's knows all eleven."
+    inputs = tensors("RNN", dtype=np.float64)
+    affine = {"activations": ["Affine"], "activation_alpha": [0.25], "activation_beta": [0.125]}
+    agree(onnx_rnn(**inputs, **affine), by_reference("RNN", inputs, **affine), 1e-13)
+    with pytest.raises(RuntimeError, match="Unknown activation function 'Relu'"):
+        by_reference("RNN", inputs, activations=["Relu"])
 
-def test_plain_weights(rng):
-    p = RNNParams(rng.normal(size=(N_A, N_X)), rng.normal(size=(N_A, N_A)), rng.normal(size=N_A))
-    X, a0 = rng.normal(size=(T, B, N_X)), rng.normal(size=(B, N_A))
-    Y, end, _ = rnn(p, X, RNNState(a0))
-    w = rnn_to_onnx(p)
-    tY, th = by_reference("RNN", {"X": X, **w, "initial_h": a0[None]})
-    agree((Y[:, None], end.a[None]), (tY, th), 1e-13)
-    assert all((a == b).all() for a, b in zip(p, rnn_from_onnx(**w), strict=True))
 
+# ---- weights of the units: the same unit in another system
+
+WEIGHTS = {  # row of the table of units -> operator, our unit, its options, to ONNX and back
+    "rnn": ("RNN", rnn, {}, rnn_to_onnx, rnn_from_onnx),
+    "gru": ("GRU", gru, {"reset": "before"}, gru_to_onnx, gru_from_onnx),
+    "gru-after": ("GRU", gru, {"reset": "after"}, gru_to_onnx, gru_from_onnx),
+    **dict.fromkeys(("lstm", "lstm-peepholes", "lstm-coupled", "lstm-coupled-peepholes"), ("LSTM", lstm, {}, lstm_to_onnx, lstm_from_onnx)),
+}
+
+
+def given(name, dtype):
+    "Our parameters, X and state, and the same as the operator's inputs and attributes."
+    p, X, state = case(next(u for u in UNITS if u.name == name), dtype=dtype)
+    theirs = WEIGHTS[name][3](p)
+    inputs = {"X": X, **{k: w for k, w in theirs.items() if isinstance(w, np.ndarray)}}
+    inputs |= {"initial_" + n: s[None] for n, s in zip("hc", state)}
+    return p, X, state, inputs, {k: v for k, v in theirs.items() if k not in inputs}
+
+
+def computed(unit, p, X, state, lengths=None, **options):
+    "What the operator hands back, from our unit."
+    Y, end, _ = unit(p, X, state, lengths, **options)
+    return Y[:, None], *(s[None] for s in end)
+
+
+@pytest.mark.parametrize("opset", [14, OPSET])
+@pytest.mark.parametrize("lengths", [None, [6, 3, 1, 4]], ids=["full", "ragged"])
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_units_in_onnxruntime(runtime, name, lengths, opset):
+    op, unit, options, *_ = WEIGHTS[name]
+    p, X, state, inputs, attributes = given(name, np.float32)
+    assert attributes == ({"linear_before_reset": int(options["reset"] == "after")} if op == "GRU" else {})
+    if lengths is not None:
+        inputs["sequence_lens"] = np.array(lengths, np.int32)
+    agree(computed(unit, p, X, state, lengths, **options), by_runtime(runtime, op, inputs, opset=opset, **attributes), 2e-6)
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_units_in_the_reference_and_back(name):
+    op, unit, options, to, back = WEIGHTS[name]
+    p, X, state, inputs, attributes = given(name, np.float64)
+    agree(computed(unit, p, X, state, **options), by_reference(op, inputs, **attributes), 1e-13)
+    if "coupled" not in name:  # a coupled unit is written out with both of its gates
+        ours, again = leaves(p), leaves(back(**to(p)))
+        assert ours.keys() == again.keys() and all((ours[k] == again[k]).all() for k in ours)
+
+
+@pytest.mark.parametrize("op, options, peepholes", [(op, o, p) for op in OPERATORS for o in TYPED[op] for p in PEEPHOLES[op]], ids=str)
+def test_weights_from_onnx(runtime, op, options, peepholes):
+    "With biases on both sides, and with the attribute that changes what the weights mean: ONNX's coupling keeps the input gate."
+    inputs = tensors(op, peepholes=peepholes)
+    _, unit, _, _, back = next(row for row in WEIGHTS.values() if row[0] == op)
+    meaning = {k: v for k, v in options.items() if k != "activations"}
+    p = back(**{k: inputs[k] for k in ("W", "R", "B", "P") if k in inputs}, **meaning)
+    assert not options.get("input_forget") or p.Waa.shape == (3 * N_A, N_A)
+    ours = {"RNN": {"activation": "relu" if "activations" in options else "tanh"},
+            "GRU": {"reset": "after" if options.get("linear_before_reset") else "before"}, "LSTM": {}}[op]
+    state = {"RNN": RNNState, "GRU": GRUState, "LSTM": LSTMState}[op](*(v[0] for k, v in inputs.items() if k.startswith("initial")))
+    agree(computed(unit, p, inputs["X"], state, **ours), by_runtime(runtime, op, inputs, **options), 2e-6)
+
+
+# ---- bad input
 
 BAD = {
     "X batch first": ({"X": np.zeros((B, T, N_X + 1), np.float32)}, {}, ValueError, r"X: expected shape \(T, B, 3\), got \(4, 6, 4\)"),
@@ -247,11 +312,30 @@ BAD = {
     "layout": ({}, {"layout": 2}, ValueError, "layout: expected 0"),
     "clip": ({}, {"clip": -1.0}, ValueError, "clip: expected a number above 0"),
     "hidden_size": ({}, {"hidden_size": 7}, ValueError, "hidden_size: R has 5 columns, got 7"),
-    "lengths beyond T": ({"sequence_lens": np.array([1, 2, 7, 1], np.int32)}, {}, ValueError, "sequence_lens: "),
+    "lengths beyond T": ({"sequence_lens": np.array([1, 2, 7, 1], np.int32)}, {},
+                         ValueError, r"^sequence_lens\[2\]: expected 0 <= length <= T = 6, got 7"),
     "lengths of another batch": ({"sequence_lens": np.array([1, 2], np.int32)}, {}, ValueError, "sequence_lens: "),
     "lengths as floats": ({"sequence_lens": np.ones(B)}, {}, TypeError, "sequence_lens: "),
     "initial_h": ({"initial_h": np.zeros((B, N_A), np.float32)}, {}, ValueError, "initial_h: expected shape"),
     "unknown function": ({}, {"activations": ["tanh"] * 3}, ValueError, "activations: expected"),
+    "lengths a mask": ({"sequence_lens": np.ones(B, bool)}, {}, TypeError, "^sequence_lens: .* got a mask"),
+    "X on a device": ({"X": device.asarray(np.zeros((T, B, N_X), np.float32))}, {},
+                      TypeError, "X: expected a NumPy array, got DeviceArray"),
+    "R a list": ({"R": [1.0]}, {}, TypeError, "R: expected a NumPy array, got list"),
+    "no W": ({"W": None}, {}, TypeError, "W: expected a NumPy array, got NoneType"),
+    "no units": ({"R": np.zeros((1, 0, 0), np.float32)}, {}, ValueError, r"R: expected at least one unit, got shape \(1, 0, 0\)"),
+    "directions": ({}, {"direction": ["forward"]}, ValueError, r"direction: expected one of .* got \['forward'\]"),
+    "layout a float": ({}, {"layout": 1.0}, ValueError, "layout: expected 0 .* got 1.0"),
+    "layout a list": ({}, {"layout": [0]}, ValueError, r"layout: expected 0 .* got \[0\]"),
+    "clip a string": ({}, {"clip": "1"}, ValueError, "clip: expected a number above 0 or None, got '1'"),
+    "clip an array": ({}, {"clip": np.ones(2)}, ValueError, "clip: expected a number above 0"),
+    "clip a bool": ({}, {"clip": True}, ValueError, "clip: expected a number above 0 or None, got True"),
+    "hidden_size a float": ({}, {"hidden_size": 5.0}, ValueError, "hidden_size: R has 5 columns, got 5.0"),
+    "one function": ({}, {"activations": "Tanh"}, TypeError, "activations: expected a list, got 'Tanh'"),
+    "a function": ({}, {"activations": np.tanh}, TypeError, "activations: expected a list, got <ufunc 'tanh'>"),
+    "one number": ({}, {"activation_alpha": 0.1}, TypeError, "activation_alpha: expected a list, got 0.1"),
+    "number a string": ({}, {"activation_alpha": ["0.1"]}, ValueError, r"activation_alpha\[0\]: expected a finite number, got '0.1'"),
+    "number nan": ({}, {"activation_beta": [np.nan]}, ValueError, r"activation_beta\[0\]: expected a finite number, got nan"),
     "too many numbers": ({}, {"activation_alpha": [0.1]}, ValueError, "activation_alpha: 1 of the numbers belong to none"),
 }
 
@@ -272,3 +356,70 @@ def test_functions_without_defaults_ask_for_numbers(runtime, op, name):
     with pytest.raises(ValueError, match=f"activation_alpha: {name} has no default"):
         compute(**inputs, **functions)
     assert (by_runtime(runtime, op, inputs, **functions)[0] == 0).all()
+
+
+@pytest.mark.parametrize("flag", ["after", 2, None, "0", 1.0, [0]], ids=repr)
+@pytest.mark.parametrize("op, name", [("GRU", "linear_before_reset"), ("LSTM", "input_forget")])
+def test_a_flag_is_0_or_1(op, name, flag):
+    with pytest.raises(ValueError, match=f"^{name}: expected 0 or 1, got "):
+        OPERATORS[op][0](**tensors(op), **{name: flag})
+
+
+@pytest.mark.parametrize("op", OPERATORS)
+def test_functions_in_a_list_that_are_none(op):
+    n = len(OPERATORS[op][2])
+    for one in (None, ["Tanh"], b"Tanh", np.tanh):
+        with pytest.raises(ValueError, match="activations: expected names among Relu, "):
+            OPERATORS[op][0](**tensors(op), activations=[one] * n)
+
+
+good = RNNParams(np.ones((5, 3)), np.ones((5, 5)), np.ones(5))
+on_device = RNNParams(*map(device.asarray, good))
+OWN = {  # what is taken for parameters, the error, its message
+    "None": (None, TypeError, "p: expected RNNParams, got NoneType"),
+    "a layer": (RNN(3, 5), TypeError, "p: expected RNNParams, got RNN"),
+    "another unit's": (gru_init(np.random.default_rng(0), 3, 5), TypeError, "p: expected RNNParams, got GRUParams"),
+    "lists": (good._replace(Wax=[[1.0]]), TypeError, "p.Wax: expected a NumPy or CuPy array, got list"),
+    "exchanged": (RNNParams(good.Waa, good.Wax, good.ba), ValueError, r"p.Waa: expected shape \(3, 3\), got \(5, 3\)"),
+    "a column": (good._replace(ba=np.ones((5, 1))), ValueError, r"p.ba: expected shape \(5,\), got \(5, 1\)"),
+    "two dtypes": (good._replace(Wax=np.ones((5, 3), np.float32)), TypeError, "p.Wax: expected float64, got float32"),
+    "whole numbers": (good._replace(Waa=np.ones((5, 5), int)), TypeError, "p.Waa: expected float32 or float64, got int64"),
+}
+
+
+@pytest.mark.parametrize("bad", OWN)
+@pytest.mark.parametrize("to", [rnn_to_pytorch, rnn_to_keras, rnn_to_onnx], ids=lambda f: f.__name__)
+def test_bad_parameters_are_named(to, bad):
+    p, error, message = OWN[bad]
+    with pytest.raises(error, match=message):
+        to(p)
+
+
+THEIRS = {  # arguments, the error, its message
+    "pytorch: GRU": (rnn_from_pytorch, (np.ones((15, 3)), np.ones((15, 5))),
+                     ValueError, r"weight_hh: expected shape \(5, 5\), got \(15, 5\)"),
+    "pytorch: exchanged": (rnn_from_pytorch, (good.Waa, good.Wax), ValueError, r"weight_hh: expected shape \(3, 3\), got \(5, 3\)"),
+    "pytorch: device": (rnn_from_pytorch, on_device, TypeError, "weight_hh: expected a NumPy array, got DeviceArray"),
+    "pytorch: bias": (rnn_from_pytorch, (*good[:2], None, good.ba[:, None]), ValueError, r"bias_hh: expected shape \(5,\), got \(5, 1\)"),
+    "pytorch: no units": (rnn_from_pytorch, (np.ones((0, 3)), np.ones((0, 0))), ValueError, "weight_hh: expected at least one unit"),
+    "keras: not turned": (rnn_from_keras, good, ValueError, r"^kernel: expected shape \(n_x, 5\), got \(5, 3\)"),
+    "keras: GRU": (rnn_from_keras, (np.ones((3, 15)), np.ones((5, 15))),
+                   ValueError, r"recurrent_kernel: expected shape \(5, 5\), got \(5, 15\)"),
+    "keras: two dtypes": (rnn_from_keras, (np.ones((3, 5), np.float32), good.Waa), TypeError, "^kernel: expected float64, got float32"),
+    "onnx: exchanged": (rnn_from_onnx, (good.Waa[None], good.Wax[None]), ValueError, r"^R: expected shape \(1, 3, 3\), got \(1, 5, 3\)"),
+    "onnx: two directions": (rnn_from_onnx, (np.ones((2, 5, 3)), np.ones((2, 5, 5))), ValueError, r"^R: expected shape \(1, n_a, n_a\)"),
+    "onnx: rows of W": (rnn_from_onnx, (np.ones((1, 4, 3)), good.Waa[None]),
+                        ValueError, r"^W: expected shape \(1, 5, n_x\), got \(1, 4, 3\)"),
+    "onnx: B a list": (rnn_from_onnx, (good.Wax[None], good.Waa[None], [0.0] * 10), TypeError, "^B: expected a NumPy array, got list"),
+}
+
+
+@pytest.mark.parametrize("bad", THEIRS)
+def test_bad_weights_are_named(bad):
+    convert, arguments, error, message = THEIRS[bad]
+    with pytest.raises(error, match=message):
+        convert(*arguments)
+
+
+def test_parameters_on_a_device_come_to_the_host():
+    assert all((a == b).all() for a, b in zip(rnn_from_pytorch(**rnn_to_pytorch(on_device)), good, strict=True))

@@ -15,6 +15,7 @@ from seqbook.rnn import RNN, RNNState, softmax
 from seqbook.rnn_types import (
     Classifier,
     Generator,
+    Given,
     Score,
     Seq2Seq,
     SequenceModel,
@@ -442,6 +443,47 @@ def test_labels_may_be_numbers(tmp_path):
     assert model.evaluate(["a", "b"], np.array([0, 2])) == model.evaluate(["a", "b"], [0, 2])
 
 
+@pytest.mark.parametrize("name", ["classifier", "seq2seq"])
+def test_numbers_of_numpy_can_be_saved(tmp_path, name):
+    make, kind = {"classifier": (lambda seed: Classifier(np.int64(3), np.array([True, False]), n_a=np.int64(4), seed=seed), Classifier),
+                  "seq2seq": (lambda seed: Seq2Seq(np.int64(3), LETTERS, n_x=np.int64(2), n_a=np.int64(4), seed=seed), Seq2Seq)}[name]
+    for seed in (np.int64(3), None, np.random.default_rng(3)):
+        make(seed).save(tmp_path / "m")
+        assert kind.load(tmp_path / "m").config()["seed"] in (3, None)
+    assert bits(make(np.random.default_rng(3)).params) == bits(make(3).params)
+
+
+def test_a_layer_that_no_file_can_name_is_refused(tmp_path):
+    class Own:
+        n_x, n_a = 3, 4
+
+        def __init__(self):
+            self.inner = RNN(3, 4)
+            self.params, self.initial_state = self.inner.params, self.inner.initial_state
+
+        def __call__(self, *args, **options):
+            return self.inner(*args, **options)
+
+    model = Classifier(LETTERS, XYZ, Own())
+    assert model.config()["layer"] == {"class": "Own"} and len(model.predict(["a"])) == 1
+    with pytest.raises(TypeError, match="layer: expected a layer with a method config, .* got Own"):
+        model.save(tmp_path / "m")
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"dtype": "float64"}, "m: expected float64 parameters, got embedding.E of float32"),
+    ({"seed": "a"}, "m: its description is not that of a classifier .*seed"),
+    ({"layer": {}}, "m: its description is not that of a classifier"),
+    ({"more": 1}, "m: its description is not that of a classifier .*more"),
+])
+def test_a_description_that_does_not_fit_is_refused(tmp_path, change, words):
+    bare("classifier", np.float32)[0].save(tmp_path / "m")
+    arrays, meta = load_tree(tmp_path / "m")
+    save_tree(tmp_path / "m", arrays, meta | change, kind="classifier")
+    with pytest.raises(ValueError, match=words):
+        Classifier.load(tmp_path / "m")
+
+
 def test_files_that_are_no_such_model(tmp_path):
     bare("tagger")[0].save(tmp_path / "m")
     with pytest.raises(ValueError, match="expected a classifier, this is a tagger"):
@@ -526,15 +568,28 @@ one = RNN(3, 5)
     (lambda: Classifier(LETTERS, XYZ, RNN), "layer: expected a recurrent layer such as RNN.n_x, n_a., got the class RNN"),
     (lambda: Classifier(LETTERS, XYZ, len), "layer: expected a recurrent layer such as"),
     (lambda: Generator("xyz", LETTERS), "inputs: expected a list of labels, got 'xyz'"),
-    (lambda: Generator(0, LETTERS), "n_a: expected a whole number >= 1, got 0"),
+    (lambda: Generator(0, LETTERS), "inputs: expected a whole number >= 1, got 0"),
+    (lambda: Generator(True, LETTERS), "inputs: expected a whole number >= 1, got True"),
     (lambda: Generator(XYZ, "abc"), "vocabulary: expected a Vocabulary, got str"),
     (lambda: Generator(XYZ, Vocabulary("abc")), "vocabulary: sentences need an end symbol"),
     (lambda: Generator(XYZ, LETTERS, start="<s>"), "start: expected a symbol of the vocabulary, got '<s>'"),
     (lambda: Generator(XYZ, LETTERS, Backwards()), "got Backwards without step"),
     (lambda: Seq2Seq(LETTERS, LETTERS, decoder=RNN(3, 5, dtype=np.float64)), "decoder.params.Wax: expected float32, got float64"),
     (lambda: Seq2Seq("abc", LETTERS), "source: expected a Vocabulary, or a number of features"),
-    (lambda: Seq2Seq(LETTERS, 3), "vocabulary: expected a Vocabulary, got int"),
+    (lambda: Seq2Seq(LETTERS, 3), "target: expected a Vocabulary, got int"),
     (lambda: Seq2Seq(LETTERS, LETTERS, one, one), "decoder: expected another layer than the encoder"),
+    (lambda: Seq2Seq(LETTERS, LETTERS, RNN(3, 5, dtype=np.float64)), "encoder.params.Wax: expected float32, got float64"),
+    (lambda: Seq2Seq(LETTERS, LETTERS, decoder=Backwards()), "decoder: .* got Backwards without step"),
+    (lambda: Seq2Seq(LETTERS, Vocabulary("abc")), "target: sentences need an end symbol"),
+    (lambda: Classifier(LETTERS, XYZ, n_x=0), "n_x: expected a whole number >= 1, got 0"),
+    (lambda: Classifier(3, XYZ, n_x=5), "n_x: a step has 3 features, as inputs says; got 5"),
+    (lambda: Classifier(LETTERS, XYZ, dtype="foo"), "dtype: expected float32 or float64, got 'foo'"),
+    (lambda: Classifier(LETTERS, XYZ, seed=-1), "seed: expected a whole number >= 0, got -1"),
+    (lambda: Seq2Seq(LETTERS, LETTERS, seed="a"), "seed: expected a whole number >= 0, got 'a'"),
+    (lambda: Classifier(LETTERS, {"x", "y"}), "classes: expected a list of labels, got {"),
+    (lambda: Classifier(LETTERS, {"x": 0, "y": 1}), "classes: expected a list of labels, got {"),
+    (lambda: Classifier(LETTERS, np.array(3)), r"classes: expected a list of labels, got array\(3\)"),
+    (lambda: Classifier(LETTERS, XYZ, read=["end"]), r"read: expected one of end, mean, got \['end'\]"),
 ])
 def test_bad_arguments_are_named(make, words):
     with pytest.raises((TypeError, ValueError), match=words):
@@ -549,7 +604,21 @@ def test_bad_arguments_are_named(make, words):
     ("classifier", ["ab"], ["w"], r"targets\[0\]: expected one of 'x', 'y', 'z', got 'w'"),
     ("classifier", ["ab"], [None], r"targets\[0\]: expected one of"),
     ("classifier", ["ab"], [["x"]], r"targets\[0\]: expected one of"),
-    ("classifier", ["ab"], "x", "targets: expected a list of labels, got str"),
+    ("classifier", ["ab"], "x", "targets: expected a list of labels, got 'x'"),
+    ("classifier", ["ab"], {"x": 1}, "targets: expected a list of labels, got {'x': 1}"),
+    ("classifier", {"ab": 1}, ["x"], "inputs: expected a list of sequences, got dict"),
+    ("classifier", {"ab"}, ["x"], "inputs: expected a list of sequences, got set"),
+    ("classifier", ["ab", None], ["x", "y"], r"^inputs\[1\]: expected a sentence \(a str, a list of tokens or an id array\), got None"),
+    ("classifier", [np.zeros(2)], ["x"], r"^inputs\[0\]: expected an integer, got float64; convert it with inputs\[0\].astype"),
+    ("classifier mean", [np.ones((2, 3)), [[1, 2, 3], [1]]], ["x", "y"], r"inputs\[1\]: expected numbers of shape \(T, 3\), got .*\[1\]\]"),
+    ("classifier mean", ["abc"], ["x"], r"inputs\[0\]: expected numbers of shape \(T, 3\), got 'abc'"),
+    ("classifier mean", [np.full((2, 3), np.nan)], ["x"], r"inputs\[0\]: expected finite numbers, got nan"),
+    ("tagger", ["abc"], [None], r"targets\[0\]: expected a list of labels, got None"),
+    ("tagger", ["abc"], [3], r"targets\[0\]: expected a list of labels, got 3"),
+    ("generator vectors", [[1, 2], [1]], ["a", "b"], r"inputs\[1\]: expected shape \(2,\), got \(1,\)"),
+    ("generator vectors", [[1, np.inf]], ["a"], r"inputs\[0\]: expected finite numbers, got inf"),
+    ("generator vectors", [np.ones(2, np.float32)], ["a"], r"inputs\[0\]: expected float64, got float32"),
+    ("generator vectors", None, ["a"], "inputs: expected a list of sequences, got NoneType"),
     ("classifier", ["ab"], LABELS, "got 1 inputs and 5 targets"),
     ("classifier", [], [], "got 0 inputs and 0 targets"),
     ("classifier mean", [np.zeros((2, 4))], ["x"], r"inputs\[0\]: expected shape \(T, 3\), got \(2, 4\)"),
@@ -576,7 +645,53 @@ def test_bad_examples_are_named(name, inputs, targets, words):
 def test_nothing_to_write_about():
     with pytest.raises(ValueError, match="inputs: expected at least one, got none"):
         bare("seq2seq")[0].sample([])
-    assert bare("generator")[0].predict([]) == []
+    assert bare("generator")[0].predict([]) == bare("generator vectors")[0].predict([]) == []
+    for inputs in (None, 3, {"ab"}, "ab", (x for x in ["ab"])):
+        for model in (bare("seq2seq")[0], bare("generator")[0]):
+            with pytest.raises(TypeError, match="inputs: expected a list of"):
+                model.given(inputs)
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"valid": ()}, r"valid: expected a pair \(inputs, targets\), got \(\)"),
+    ({"valid": True}, "valid: expected a pair .* got True"),
+    ({"valid": (["a"], ["w"])}, r"valid: targets\[0\]: expected one of 'x', 'y', 'z', got 'w'"),
+    ({"optimizer": 0}, "optimizer: expected an optimiser such as"),
+    ({"batch_size": 0}, "batch_size: expected a whole number >= 1, got 0"),
+])
+def test_bad_options_of_fit_are_named(options, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        bare("classifier")[0].fit(["ab"], ["x"], **{"steps": 1, "progress": False} | options)
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, None])
+def test_batch_sizes_are_checked(size):
+    with pytest.raises((TypeError, ValueError), match="batch_size: expected a whole number >= 1"):
+        bare("classifier")[0].probabilities(["a"], size)
+    with pytest.raises((TypeError, ValueError), match="batch_size: expected a whole number >= 1"):
+        bare("generator")[0].predict(["x"], batch_size=size)
+
+
+@pytest.mark.parametrize("call, words", [
+    (lambda Z, t: tally(Z, t.T), r"targets: expected shape \(2, 3\), got \(3, 2\)"),
+    (lambda Z, t: tally(Z, t[0]), r"targets: expected shape \(2, 3\), got \(3,\)"),
+    (lambda Z, t: tally(Z, t * 1.0), "targets: expected an integer, got float64"),
+    (lambda Z, t: tally(Z, t, t + 2), "counts: expected bool, got int64"),
+    (lambda Z, t: tally(Z, t, (t == 0).T), r"counts: expected shape \(2, 3\), got \(3, 2\)"),
+    (lambda Z, t: into_state(RNN(3, 4), Z[0]), r"H: expected shape \(B, 4\), got \(3, 5\)"),
+    (lambda Z, t: Given(bare("seq2seq")[0].decoder, None), "start: expected states such as .* got None"),
+])
+def test_bad_arrays_are_named(call, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        call(np.zeros((2, 3, 5)), np.zeros((2, 3), int))
+
+
+def test_parameters_are_set_all_together():
+    model = bare("classifier")[0]
+    with pytest.raises(ValueError, match="params: 'embedding.E' is missing"):
+        model.params = {"layer": model.params["layer"]}
+    with pytest.raises(ValueError, match=r"params.output.by: expected shape \(3,\), got \(2,\)"):
+        model.params = {**model.params, "output": model.params["output"]._replace(by=np.zeros(2))}
 
 
 def test_labels():

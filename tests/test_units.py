@@ -7,6 +7,7 @@ from units import CASES, FORMS, UNITS, case, label
 
 from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map
 from seqbook.bptt import check_unit
+from seqbook.rnn import dense_init
 
 LENGTHS = {"full": None, "ragged": [6, 3, 1, 4], "with empty": [6, 0, 2, 6]}
 ARRIVING = {"both": {}, "outputs": {"dstate": False}, "state": {"dY": False}}
@@ -138,6 +139,9 @@ def test_any_shape_any_lengths(data):
 
 
 BAD = {
+    "no parameters": (lambda p, X, s: ((None, X), {}), TypeError, r"p: expected \w+Params, got NoneType"),
+    "parameters in a bare tuple": (lambda p, X, s: ((tuple(p), X), {}), TypeError, r"p: expected \w+Params, got tuple"),
+    "parameters of another layer": (lambda p, X, s: ((dense_init(0, 5, 3), X), {}), TypeError, r"p: expected .*, got DenseParams"),
     "X is a list": (lambda p, X, s: ((p, X.tolist()), {}), TypeError, "expected a NumPy or CuPy array, got list"),
     "X of two axes": (lambda p, X, s: ((p, X[0]), {}), ValueError, r"X: expected shape \(T, B, 3\), got \(4, 3\)"),
     "X of other features": (lambda p, X, s: ((p, X[..., :2]), {}), ValueError, r"X: expected shape \(T, B, 3\), got \(6, 4, 2\)"),
@@ -166,6 +170,7 @@ def test_bad_input_is_named(unit, form, bad):
 
 
 BAD_STEPS = {
+    "parameters in a list": (lambda p, x, s: (list(p), x, s), TypeError, r"p: expected \w+Params, got list"),
     "x of another batch": (lambda p, x, s: (p, x[:2], s), ValueError, r"state.a: expected shape \(2, 5\), got \(4, 5\)"),
     "x of other features": (lambda p, x, s: (p, x[:, :2], s), ValueError, r"x: expected shape \(B, 3\), got \(4, 2\)"),
     "x without a batch": (lambda p, x, s: (p, x[0], s), ValueError, r"x: expected shape \(B, 3\), got \(3,\)"),

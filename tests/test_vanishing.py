@@ -6,7 +6,10 @@ import pytest
 from units import CASES, case, label
 
 from seqbook.backend import device, leaves, to, tree_map
-from seqbook.rnn import RNNParams, RNNState, rnn, rnn_init
+from seqbook.brnn import Bidirectional, bidirectional
+from seqbook.deep_rnn import Deep, deep
+from seqbook.lstm import LSTM, lstm
+from seqbook.rnn import RNN, RNNParams, RNNState, rnn, rnn_init
 from seqbook.vanishing import (
     ADJECTIVES,
     ADVERBS,
@@ -20,6 +23,7 @@ from seqbook.vanishing import (
     identity_init,
     jacobians,
     plot_gradient_by_lag,
+    pull_vectors,
     state_gradients,
     step_pullbacks,
 )
@@ -216,15 +220,63 @@ def looks_ahead(p, X, state=None, lengths=None):
     ({"probes": 2, "norm": "spectral"}, ValueError, "probes: random vectors estimate norm='rms' only"),
     ({"probes": 2, "dstate": RNNState(np.ones((2, 4)))}, ValueError, "dstate: with a derivative of your own"),
     ({"dstate": RNNState(np.ones((2, 3)))}, ValueError, r"dstate.a: expected shape \(2, 4\), got \(2, 3\)"),
-    ({"dstate": np.ones((2, 4))}, TypeError, "dstate: expected a RNNState like the state, got ndarray"),
+    ({"dstate": np.ones((2, 4))}, TypeError, "dstate: expected RNNState like the state, got ndarray"),
     ({"dstate": (np.ones((2, 4)),)}, ValueError, "dstate: '0' is not part of it; expected a"),
     ({"unit": looks_ahead}, ValueError, "unit: expected one that reads step by step"),
     ({"activation": "gelu"}, ValueError, "activation: expected one of tanh, relu, got 'gelu'"),
+    ({"unit": None}, TypeError, "unit: expected a function such as rnn.* got None"),
+    ({"unit": RNN}, TypeError, "unit: expected a function such as rnn.* got <class"),
+    ({"unit": RNN(3, 4)}, TypeError, "unit: .* got the layer RNN; give the function it calls, and its params"),
+    ({"unit": Deep([RNN(3, 4), RNN(4, 4)])}, TypeError, "unit: .* got the layer Deep"),
+    ({"unit": Bidirectional(RNN(3, 4))}, TypeError, "unit: .* got the layer Bidirectional"),
+    ({"p": RNN(3, 4)}, TypeError, "p: expected parameters, got the layer RNN; give its params"),
+    ({"X": np.zeros((4, 2, 5))}, ValueError, r"X: expected shape \(T, B, 3\), got \(4, 2, 5\)"),
+    ({"X": np.full((4, 2, 3), np.nan)}, ValueError, "unit: expected outputs that are numbers, got NaN at step 0"),
+    ({"X": np.array([0, 0, np.nan])[:, None, None] * np.ones((3, 2, 3))}, ValueError, "unit: .* got NaN at step 2"),
+    ({"state": RNNState(np.full((2, 4), np.nan))}, ValueError, "unit: .* got NaN at step 0"),
+    ({"dstate": RNNState(np.full((2, 4), np.nan))}, ValueError, "dstate: expected numbers, got NaN"),
+    ({"norm": np.array(["rms", "rms"])}, ValueError, "norm: expected 'rms' or 'spectral', got array"),
+    ({"probes": 2, "seed": "a"}, ValueError, "seed: expected a numpy.random.Generator or a whole number of at least 0, got 'a'"),
+    ({"probes": 2, "seed": -1}, ValueError, "seed: .* got -1"),
 ])
 def test_bad_input_is_named(change, error, message, rng):
     arguments = {"unit": rnn, "p": rnn_init(rng, 3, 4, np.float64), "X": rng.normal(size=(5, 2, 3))} | change
     with pytest.raises(error, match=message):
         gradient_by_lag(**arguments)
+
+
+def test_a_stack_is_measured_through_all_its_layers(rng):
+    stack = Deep([RNN(3, 4, dtype=np.float64), LSTM(4, 2, dtype=np.float64)])
+    X, lengths, unit = rng.normal(size=(6, 3, 3)), [6, 2, 4], deep([rnn, lstm])
+    norms, J = gradient_by_lag(unit, stack.params, X, lengths=lengths), jacobians(unit, stack.params, X)
+    assert J.shape == (7, 3, 8, 8) and (J[:-1, :, :4, 4:] == 0).all()  # the lower layer does not see the upper one
+    assert np.allclose(norms[:, 0], np.linalg.norm(J[::-1, 0], axis=(-2, -1)) / np.sqrt(8), rtol=1e-12)
+    assert np.isnan(norms[3:, 1]).all() and np.isfinite(norms[:3, 1]).all()
+    row, back = np.eye(8)[5], unit(stack.params, X)[2]  # the last layer's a, of the uncut sequence
+    d = back(None, (RNNState(np.zeros((3, 4))), type(stack.initial_state(3)[1])(np.tile(row[4:6], (3, 1)), np.zeros((3, 2)))))[2]
+    assert np.allclose(J[0][:, 5], np.concatenate([*d[0], *d[1]], axis=1), atol=1e-14)
+    alone = gradient_by_lag(rnn, stack.params[0], X, dstate=RNNState(np.ones((3, 4))))
+    below = gradient_by_lag(unit, stack.params, X, dstate=(RNNState(np.ones((3, 4))), None))
+    assert np.allclose(below, alone, rtol=1e-12)
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum"])
+def test_two_directions_are_refused(merge, rng):
+    both = Bidirectional(RNN(3, 4, dtype=np.float64), merge=merge)
+    for unit, p in ((bidirectional(rnn, rnn, merge), both.params), (deep([bidirectional(rnn, rnn, merge)]), (both.params,))):
+        for how in ({}, {"probes": 2}, {"norm": "spectral"}):
+            with pytest.raises(ValueError, match=r"unit: expected one that reads step by step, got one whose first output"):
+                gradient_by_lag(unit, p, rng.normal(size=(5, 2, 3)), **how)
+
+
+@pytest.mark.parametrize("V, error, message", [
+    (lambda n: np.ones((2, n)), ValueError, r"V: expected shape \(2, k, 4\), got \(2, 4\)"),
+    (lambda n: np.ones((3, 1, n)), ValueError, r"V: expected shape \(2, k, 4\), got \(3, 1, 4\)"),
+    (lambda n: np.ones((2, 1, n), np.float32), TypeError, "V: expected float64, got float32"),
+])
+def test_vectors_of_another_shape_are_named(V, error, message, rng):
+    with pytest.raises(error, match=message):
+        pull_vectors(rnn, rnn_init(rng, 3, 4, np.float64), rng.normal(size=(5, 2, 3)), V)
 
 
 def test_step_pullbacks_hand_over_both_ends(rng):
@@ -242,11 +294,42 @@ def test_identity_init():
         identity_init(0, 3, 0)
 
 
+@pytest.mark.parametrize("change, error, message", [
+    ({"dtype": int}, TypeError, "dtype: expected float32 or float64, got int64"),
+    ({"std": -1}, ValueError, "std: expected a number in .* got -1"),
+    ({"std": "a"}, TypeError, "std: expected a number in .* got 'a'"),
+    ({"scale": np.nan}, ValueError, "scale: expected a number in .* got nan"),
+    ({"scale": np.eye(4)}, TypeError, "scale: expected a number in"),
+    ({"rng": "a"}, ValueError, "rng: expected a numpy.random.Generator or a seed, .* got 'a'"),
+])
+def test_bad_beginnings_are_named(change, error, message):
+    with pytest.raises(error, match=message):
+        identity_init(**{"rng": 0, "n_x": 3, "n_a": 4} | change)
+
+
+@pytest.mark.parametrize("norms, error, message", [
+    (None, TypeError, "norms: expected numbers, got object"),
+    ("abc", TypeError, "norms: expected numbers, got str"),
+    ([1j, 1], TypeError, "norms: expected numbers, got complex128"),
+    ([], ValueError, r"norms: expected shape .* got \(0,\)"),
+    (3.0, ValueError, r"norms: expected shape .* got \(\)"),
+    (np.ones((3, 2, 4, 4)), ValueError, r"norms: expected shape .* got \(3, 2, 4, 4\)"),
+    ([[1, 2], [1]], ValueError, "norms: expected shape .* got lists of unequal length"),
+    ([1, -0.5], ValueError, "norms: expected norms, 0 or more, got -0.5"),
+])
+def test_what_are_no_norms_is_named(norms, error, message):
+    for f in (factor_per_step, plot_gradient_by_lag):
+        with pytest.raises(error, match=message):
+            f(norms)
+    with pytest.raises(error, match=message.replace("norms:", r"norms\['a'\]:")):
+        plot_gradient_by_lag({"a": norms})
+
+
 def test_factor_per_step():
     assert np.isclose(factor_per_step(0.5 ** np.arange(11)), 0.5)
     ragged = np.array([[1, 2.0, 3], [0.5, 4.0, np.nan], [0.25, np.nan, np.nan]])
     assert np.allclose(factor_per_step(ragged), [0.5, 2, np.nan], equal_nan=True)
-    assert factor_per_step(np.array([[1.0], [0.0]])) == 0
+    assert factor_per_step(np.array([[1.0], [0.0]])) == 0 and np.isnan(factor_per_step([0.0, 0.0]))
     with pytest.raises(ValueError, match=r"norms: expected shape \(T \+ 1, B\) or \(T \+ 1,\), got \(2, 2, 2\)"):
         factor_per_step(np.ones((2, 2, 2)))
 
@@ -260,6 +343,11 @@ def test_plot():
     assert ax.get_yscale() == "log" and len(ax.lines[0].get_xdata()) == 3
     assert ax.lines[0].get_linestyle() != ax.lines[6].get_linestyle()
     assert plot_gradient_by_lag(norms[:, 0], ax) is ax
+    gap = plot_gradient_by_lag([1, np.inf, 0.5]).lines[0]
+    assert gap.get_xdata().tolist() == [0, 2] and gap.get_ydata().tolist() == [1, 0.5]  # lags stay where they are
+    assert len(plot_gradient_by_lag({}).lines) == 0 and len(plot_gradient_by_lag(np.full((3, 2), np.nan)).lines[0].get_xdata()) == 0
+    with pytest.raises(TypeError, match="ax: expected one matplotlib axes, got Figure"):
+        plot_gradient_by_lag(norms, ax.figure)
     matplotlib.pyplot.close("all")
 
 
@@ -304,3 +392,7 @@ class TestAgreement:
     def test_bad_input_is_named(self, m, lag, message):
         with pytest.raises((TypeError, ValueError), match=message):
             agreement(0, m, lag)
+
+    def test_a_seed_that_is_none_is_named(self):
+        with pytest.raises(ValueError, match="rng: expected a numpy.random.Generator or a seed, .* got 'a'"):
+            agreement("a", 4, 3)
