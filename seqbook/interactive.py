@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import asnumpy, check_array, check_number, check_whole
+from .backend import asnumpy, check_array, check_choice, check_number, check_whole
 from .brnn import Bidirectional, reverse
 from .deep_rnn import Deep, layer_input, layer_output
 from .rnn import softmax
@@ -581,8 +581,8 @@ def _fields(gates, fields):
         raise TypeError(f"gates: expected what gru_gates or lstm_gates returns, got {type(gates).__name__}")
     present = {name: values for name, values in gates._asdict().items() if values is not None}
     fields = list(present) if fields is None else [fields] if isinstance(fields, str) else fields
-    if not hasattr(fields, "__iter__") or not (fields := list(fields)) or any(name not in present for name in fields):
-        raise ValueError(f"fields: expected some of {', '.join(present)}, got {fields!r:.60}")
+    for name in (fields if isinstance(fields, (list, tuple)) and fields else [fields]):
+        check_choice("fields", name, present)
     return {name: check_array(f"gates.{name}", asnumpy(present[name]), ("T", "B", "n_a"), "float") for name in fields}
 
 
@@ -727,7 +727,7 @@ def _on_grid(name, x, high):
 
 
 def temperature_dial(
-    logits,    # (n_v,) scores of the next symbol; -inf for those that never come, which are left out
+    logits,    # (n_v,) scores of the next symbol, taken to four decimals; -inf for those that never come, which are left out
     symbols,   # n_v names, or a Vocabulary
     alt,       # what the figure shows, for those who do not see it
     t=1.0,     # temperature at which it is drawn: 0 to 3, a multiple of 0.05
@@ -742,7 +742,7 @@ def temperature_dial(
     symbols = _words("symbols", symbols, len(z), len(z))
     if not len(z) or np.isnan(z).any() or (z == np.inf).any() or not np.isfinite(z).any():
         raise ValueError("logits: expected numbers, or -inf for what never comes, and at least one that does")
-    symbols, z = [_visible(s) for s, finite in zip(symbols, np.isfinite(z)) if finite], z[np.isfinite(z)]
+    symbols, z = [_visible(s) for s, finite in zip(symbols, np.isfinite(z)) if finite], np.round(z[np.isfinite(z)], 4) + 0.0
     t, p = _on_grid("t", check_number("t", t, 0, 3, "[]"), 3), _on_grid("p", check_number("p", p, 0, 1, "(]"), 1)
     k, bars = check_whole("k", len(z) if k is None else k, 1, len(z)), check_whole("bars", bars, 1)
     u = np.random.default_rng(check_whole("seed", seed, 0)).random(3)

@@ -268,7 +268,7 @@ def test_cells_without_bound():
 @pytest.mark.parametrize("settings", [
     {}, {"t": 0}, {"t": 0.3}, {"t": 2.5, "k": 3}, {"p": 0.5}, {"t": 1.5, "k": 4, "p": 0.9}, {"t": 3, "p": 0.05}])
 def test_dial_shows_the_library(settings):
-    cut = adjust(LOGITS, settings.get("t", 1.0), settings.get("k"), settings.get("p"))
+    cut = adjust(np.round(LOGITS, 4), settings.get("t", 1.0), settings.get("k"), settings.get("p"))
     P, figure = softmax(cut), dial(**settings, bars=4, seed=3)
     order = np.argsort(-LOGITS, kind="stable")[:4]
     shown = [t.text for t in drawing(figure)[0].iter("text") if t.get("data-row") is not None]
@@ -325,9 +325,9 @@ BAD = [
     (lambda: unrolled(RNN(3, 4), sequence(), ALT, symbols=["x"]), ValueError, "symbols: they name outputs, and none were given"),
     (lambda: unrolled(RNN(3, 9), sequence(300), ALT), ValueError, "figure: expected at most 40,000 bytes of HTML, got"),
     (lambda: gates_over(3, ["a"], ALT), TypeError, "gates: expected what gru_gates or lstm_gates returns, got int"),
-    (lambda: gates(fields=("Gx",)), ValueError, r"fields: expected some of Gu, Gf, Go, c_tilde, c, a, got \['Gx'\]"),
-    (lambda: gates(fields=()), ValueError, "fields: expected some of"),
-    (lambda: gates(fields=3), ValueError, "fields: expected some of"),
+    (lambda: gates(fields=("Gx",)), ValueError, "fields: expected one of Gu, Gf, Go, c_tilde, c, a, got 'Gx'"),
+    (lambda: gates(fields=()), ValueError, r"fields: expected one of Gu, .*, got \(\)"),
+    (lambda: gates(fields=3), ValueError, "fields: expected one of"),
     (lambda: gates_over(LSTM(3, 4).gates(sequence()), None, ALT), TypeError, "words: expected a list of strings, got None"),
     (lambda: gates_over(LSTM(3, 4).gates(sequence() * np.inf), list("abc"), ALT), ValueError, "gates.Gu: expected finite numbers"),
     (lambda: temperature_dial(np.zeros((2, 3)), SYMBOLS, ALT), ValueError, r"logits: expected shape \(n_v,\)"),
@@ -425,7 +425,7 @@ def test_page_and_python_agree_on_every_distribution(show):
             got, figure = state(page), temperature_dial(logits, names, ALT, t=t, k=k, p=p, bars=6)
             assert got["said"] == got["desc"] == said(figure)
             assert got["rows"] == [x.text for x in drawing(figure)[0].iter("text") if x.get("data-row") is not None]
-            P = softmax(adjust(logits.astype(np.float64), t, k, p))[np.argsort(-logits, kind="stable")[:6]]
+            P = softmax(adjust(np.round(logits.astype(np.float64), 4), t, k, p))[np.argsort(-logits, kind="stable")[:6]]
             assert np.allclose(got["bars"][:6], 200 * P, atol=0.01)
 
 
