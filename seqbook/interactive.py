@@ -135,7 +135,7 @@ _STYLE = """
 .seqbook-figure .sb-arrow, .seqbook-figure .sb-frame { fill: none; stroke: currentColor; stroke-width: 1.2; }
 .seqbook-figure .sb-frame { opacity: 0.45; }
 .seqbook-figure .sb-hit path { fill: none; pointer-events: all; cursor: pointer; }
-.seqbook-figure[data-figure="dial"] svg { pointer-events: none; }
+.seqbook-figure[data-figure="dial"] svg { pointer-events: none; max-width: 100%; min-width: 18rem; height: auto; }
 .seqbook-figure .sb-quiet { font-size: 11px; }
 .seqbook-figure [data-from] { opacity: DIM; }
 .seqbook-figure .sb-now { opacity: 0; }
@@ -143,8 +143,8 @@ _STYLE = """
 .seqbook-figure .sb-word.on { font-weight: 700; }
 .seqbook-figure .sb-controls { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; align-items: center; margin: 0.4rem 0; }
 .seqbook-figure .sb-controls[hidden] { display: none; }
-.seqbook-figure label { display: flex; gap: 0.5rem; align-items: center; margin: 0; }
-.seqbook-figure input { width: 11rem; max-width: 50vw; min-height: 1.6rem; accent-color: var(--sb-plus); }
+.seqbook-figure label { display: flex; gap: 0.5rem; align-items: center; margin: 0; max-width: 100%; white-space: nowrap; }
+.seqbook-figure input { width: 11rem; min-width: 5rem; min-height: 1.6rem; accent-color: var(--sb-plus); }
 .seqbook-figure button { font: inherit; color: inherit; background: none; border: 1px solid; border-radius: 0.3rem; padding: 0.15rem 0.8rem; min-width: 5rem; }
 .seqbook-figure .sb-said { margin: 0.3rem 0; min-height: 2.8em; }
 @media (prefers-reduced-motion: no-preference) { .seqbook-figure [data-from] { transition: opacity 0.2s; } }

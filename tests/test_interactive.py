@@ -1,6 +1,6 @@
 """Figures that move: complete without a script, self-contained, safe against any word, and in a browser equal to Python.
 
-The last part needs `playwright` and a Chromium; it is skipped where one of them is missing.
+The last part needs `pip install "seqbook[browser]"` and a Chromium; it is skipped where one of them is missing.
 """
 import json
 import re
