@@ -123,7 +123,8 @@ def picture(
     warn,   # called with a sentence about what is amiss
 ):
     "Alternative text and caption of the cell's figure, where MyST-NB looks for them."
-    drawn = any(kind in output.get("data", {}) for output in cell.get("outputs", []) for kind in PICTURES)
+    shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+    drawn = any(kind in data and "text/html" not in data for data in shown for kind in PICTURES)  # HTML brings its own text
     alt, caption = found.get("fig-alt"), found.get("fig-cap")
     options = cell.metadata.setdefault("mystnb", {})
     if alt or caption:

@@ -142,6 +142,9 @@ def test_a_figure_without_words_is_a_warning():
     said = []
     shown("# Title", new_code_cell("plot()", outputs=[PICTURE]), warn=said.append)
     assert said == ["cell 2: its figure has no alternative text; begin the cell with `#| fig-alt: ...`"]
+    both = new_output("display_data", data=PICTURE.data | {"text/html": "<figure></figure>"})
+    shown(new_code_cell("plot()", outputs=[both]), warn=said.append)
+    assert len(said) == 1  # shown as HTML, which has its own words
 
 
 def test_chapters_carry_their_number():
