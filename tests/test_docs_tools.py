@@ -408,7 +408,7 @@ def cited():
     for name in execute.notebooks(ROOT):
         for text in texts(name) if not name.startswith("reference/") else ():
             for section in re.findall(r"^##+ References[^\n]*\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL):
-                yield from ((name, item) for item in ITEM.findall(section) if "`" not in item)
+                yield from ((name, item) for item in ITEM.findall(section) if "`" not in item.partition(",")[0])
 
 
 def works():
