@@ -201,15 +201,21 @@ SEGLEARN = Archive(
     about="140 recordings of 10 people doing 7 exercises, 6 channels at 50 Hz")
 
 # %% ../nbs/practice/data.ipynb #2160667a
-_ESPEAK = {  # system and processor -> the file's tag, its hash, the library in it
-    ("Linux", "x86_64"): ("manylinux_2_17_x86_64.manylinux2014_x86_64", "08721baf27d13d461f6be6eed9a65277e70d68234ff484fd8b9897b222cdcb6d", "libespeak-ng.so"),
-    ("Linux", "aarch64"): ("manylinux_2_28_aarch64", "d1e798141b46a050cdb75fcf3c17db969bb2c40394f3f4a48910655d547508b9", "libespeak-ng.so"),
-    ("Darwin", "arm64"): ("macosx_11_0_arm64", "d27cdca31112226e7299d8562e889d3e38a1e48055c9ee381b45d669072ee59f", "libespeak-ng.dylib"),
-    ("Darwin", "x86_64"): ("macosx_10_12_x86_64", "b77477ae2ddf62a748e04e49714eabb2f3a24f344166200b00539083bd669904", "libespeak-ng.dylib"),
-    ("Windows", "AMD64"): ("win_amd64", "41f1e08ac9deda2efd1ea9de0b81dab9f5ae3c4b24284f76533d0a7b1dd7abd7", "espeak-ng.dll"),
-    ("Windows", "ARM64"): ("win_arm64", "a7d2928843eaeb2df82f99a370f44e8a630f59b02f9b0d1f168a03c4eeb76b89", "espeak-ng.dll"),
+_ESPEAK = {  # system and processor -> the file's tag, its hash, the library in it, that one's hash
+    ("Linux", "x86_64"): ("manylinux_2_17_x86_64.manylinux2014_x86_64", "08721baf27d13d461f6be6eed9a65277e70d68234ff484fd8b9897b222cdcb6d", "libespeak-ng.so",
+     "b15ce0803b26254e8a0d088c6b9281a2637b2b02613147cc320cfdefaf2c3ccf"),
+    ("Linux", "aarch64"): ("manylinux_2_28_aarch64", "d1e798141b46a050cdb75fcf3c17db969bb2c40394f3f4a48910655d547508b9", "libespeak-ng.so",
+     "fe3022609ec80d5f740e046ceb8a0039225fd3de177d99f918858059095b8729"),
+    ("Darwin", "arm64"): ("macosx_11_0_arm64", "d27cdca31112226e7299d8562e889d3e38a1e48055c9ee381b45d669072ee59f", "libespeak-ng.dylib",
+     "bb635eee1ee9c456f4a5cf06fb6cb352ecdd4d61e1951743b423ef22bb57f470"),
+    ("Darwin", "x86_64"): ("macosx_10_12_x86_64", "b77477ae2ddf62a748e04e49714eabb2f3a24f344166200b00539083bd669904", "libespeak-ng.dylib",
+     "d6a7203a3d84c384c5932c468a4d2645b2e7c42613af4e25a621336ab4c1f02a"),
+    ("Windows", "AMD64"): ("win_amd64", "41f1e08ac9deda2efd1ea9de0b81dab9f5ae3c4b24284f76533d0a7b1dd7abd7", "espeak-ng.dll",
+     "646d387acbc7ac2aa45e3625aa00a6835ae5d446ff8b0748298c3900b4dde258"),
+    ("Windows", "ARM64"): ("win_arm64", "a7d2928843eaeb2df82f99a370f44e8a630f59b02f9b0d1f168a03c4eeb76b89", "espeak-ng.dll",
+     "ebb4694f93506e5019197d7bf0e0f9225c4fcad90a0661870a55112de02e8ae3"),
 }
-_tag, _sha256, _library = _ESPEAK.get((platform.system(), platform.machine()), _ESPEAK["Linux", "x86_64"])
+_tag, _sha256, _library, _ = _ESPEAK.get((platform.system(), platform.machine()), _ESPEAK["Linux", "x86_64"])
 
 ESPEAK = Archive(
     "espeakng-loader", "0.2.4", f"espeakng_loader-0.2.4-py3-none-{_tag}.whl", _sha256,
