@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['device', 'module_of', 'array_module', 'BackendError', 'gpu_missing', 'creation_module', 'use', 'asnumpy', 'to',
-           'check_array', 'check_whole', 'check_number', 'leaves', 'tree_map', 'like', 'register', 'implementation',
-           'DeviceArray']
+           'check_array', 'check_whole', 'check_number', 'check_choice', 'check_flag', 'leaves', 'tree_map', 'like',
+           'register', 'implementation', 'DeviceArray']
 
 # %% ../nbs/00_backend.ipynb #4d580be2
 import math
@@ -178,6 +178,27 @@ def check_number(
     if not (above and below):
         raise ValueError(expected)
     return float(x)
+
+
+def check_choice(
+    name: str,      # the argument's name, for the message
+    value,          # what came
+    choices: tuple, # the words that are allowed
+):                  # -> the value
+    "Check an option that is one of a few words; a ValueError lists them."
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+    return value
+
+
+def check_flag(
+    name: str,  # the argument's name, for the message
+    value,      # what came
+):              # -> bool
+    "Check an option that is on or off: True or False, or, as ONNX writes them, 1 or 0."
+    if not isinstance(value, (bool, int, np.bool_, np.integer)) or value not in (0, 1):
+        raise ValueError(f"{name}: expected True or False, got {value!r:.60}")
+    return bool(value)
 
 # %% ../nbs/00_backend.ipynb #7aaa0d87
 def _branches(tree):

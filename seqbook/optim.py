@@ -16,16 +16,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, check_number, check_whole, implementation, leaves, tree_map
+from .backend import array_module, asnumpy, check_array, check_flag, check_number, check_whole, implementation, leaves, tree_map
 
 # %% ../nbs/practice/optim.ipynb #fa6659b2
-def _flag(name, x):
-    "A check: True or False."
-    if not isinstance(x, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected True or False, got {x!r} ({type(x).__name__})")
-    return bool(x)
-
-
 def _betas(name, x):
     "A check: two numbers in [0, 1)."
     if not isinstance(x, (tuple, list)) or len(x) != 2:
@@ -44,7 +37,7 @@ _share, _positive = partial(check_number, high=1), partial(check_number, bracket
 _CHECKS = {
     "lr": check_number, "momentum": _share, "alpha": _share, "betas": _betas, "eps": _positive,
     "weight_decay": check_number, "lr_decay": check_number, "initial_accumulator_value": check_number,
-    "nesterov": _flag, "centered": _flag, "schedule": _schedule, "steps": check_whole, "every": check_whole, "factor": _positive,
+    "nesterov": check_flag, "centered": check_flag, "schedule": _schedule, "steps": check_whole, "every": check_whole, "factor": _positive,
     "final": check_number, "pct_start": partial(check_number, high=1, brackets="()"), "div_factor": _positive, "final_div_factor": _positive,
 }
 

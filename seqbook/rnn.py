@@ -379,6 +379,7 @@ def rnn(
     activation="tanh",       # "tanh" or "relu"
 ):  # -> Y (T, B, n_a) zero past the end; state at the true end; pullback(dY=None, dstate=None) -> dX, grads, dstate0
     "The recurrent network over whole sequences, equation 2.1, and its gradient, equations 3.4 to 3.6."
+    check_params(p, RNNState)
     compute = implementation("rnn", array_module(X, *p), rnn_hoisted)
     return compute(p, X, state, lengths, activation)
 

@@ -228,7 +228,7 @@ def _load(
     arrays, meta = load_tree(path, kind=cls.kind)
     try:
         model = cls(**{k: _from_json(v, meta["dtype"]) for k, v in meta.items()})
-    except (AttributeError, KeyError, TypeError) as e:
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise ValueError(f"{Path(path).name}: its description is not that of a {cls.kind} ({type(e).__name__}: {e})") from None
     for name, a in arrays.items():
         if a.dtype != model.dtype:

@@ -8,9 +8,11 @@ from units import UNITS, case, label
 from seqbook.backend import asnumpy, device, leaves, tree_map
 from seqbook.gru import (
     GRU,
+    GRUGates,
     GRUParams,
     GRUState,
     gru,
+    gru_blocks,
     gru_from_keras,
     gru_from_onnx,
     gru_from_pytorch,
@@ -25,7 +27,7 @@ from seqbook.gru import (
     plot_gates,
 )
 from seqbook.language_model import layer_config, layer_from
-from seqbook.rnn import sigmoid
+from seqbook.rnn import rnn_init, sigmoid
 
 OPTIONS = {"gru": {}, "gru-after": {"reset": "after"}, "gru-simplified": {"variant": "simplified"}}
 GRUS = [u for u in UNITS if u.name in OPTIONS]
@@ -59,9 +61,9 @@ def test_gates_over_time(unit, lengths):
     p, X, state = case(unit)
     gates, at = gru_gates(p, X, state, lengths, **OPTIONS[unit.name]), state
     for t, x in enumerate(X):
-        at, (_, _, r, u, c, _) = unit.step(p, x, at)
+        at, (_, _, Gr, Gu, c_tilde, _) = unit.step(p, x, at)
         on = np.ones((4, 1), bool) if lengths is None else (t < np.array(lengths))[:, None]
-        for got, want in zip((gates.u, gates.r, gates.c, gates.a), (u, r, c, at.a), strict=True):
+        for got, want in zip(gates, (Gu, Gr, c_tilde, at.a), strict=True):
             assert (got is None) == (want is None)
             assert got is None or np.allclose(got[t], np.where(on, want, 0), atol=1e-14)
     assert np.array_equal(gates.a, gru(p, X, state, lengths, **OPTIONS[unit.name])[0])
@@ -69,15 +71,69 @@ def test_gates_over_time(unit, lengths):
     assert all(np.allclose(asnumpy(a), leaves(gates)[k], atol=1e-14) for k, a in leaves(there).items())
 
 
-def test_gates_keep_float32_and_can_be_drawn():
-    plt = pytest.importorskip("matplotlib.pyplot")
+@pytest.fixture
+def plt():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    yield plt
+    plt.close("all")
+
+
+def maps(figure):
+    return [ax.images[0] for ax in figure.axes if ax.images]
+
+
+def test_gates_keep_float32_and_can_be_drawn(plt):
     for options in OPTIONS.values():
         layer = GRU(3, 5, **options)
         gates = layer.gates(np.ones((6, 2, 3), np.float32), lengths=[6, 2])
         assert all(g.dtype == np.float32 for g in leaves(gates).values())
-        fig = plot_gates(gates, example=1, words=list("abcdef"), units=[4, 0])
-        assert len([ax for ax in fig.axes if ax.images]) == len(leaves(gates))
-        plt.close(fig)
+        fig = gates.plot(example=1, words=list("abcdef"), units=[4, 0])
+        assert len(maps(fig)) == len(leaves(gates))
+        for image, values in zip(maps(fig), leaves(gates).values(), strict=True):
+            assert np.array_equal(image.get_array(), values[:, 1, [4, 0]].T)
+        assert [t.get_text() for t in fig.axes[0].get_yticklabels()] == ["4", "0"]
+
+
+def test_what_to_draw(plt):
+    gates = GRU(3, 12).gates(np.random.default_rng(0).normal(size=(6, 2, 3)).astype(np.float32))
+    few = gates.plot(words="abc", fields=("a", "Gu"))
+    assert [m.get_array().shape for m in maps(few)] == [(12, 3)] * 2 and [m.get_clim() for m in maps(few)] == [(-1, 1), (0, 1)]
+    assert len(maps(gates.plot(fields="Gr"))) == 1 and len(maps(gates.plot(example=-1, units=np.array([3])))) == 4
+    assert len(maps(plot_gates(tree_map(device.asarray, gates)))) == 4
+    gates.plot(words=["long words"] * 6)
+    broken = tree_map(lambda v: np.where(v > 0.5, np.nan, v), gates)
+    broken.plot()
+    assert len(maps(GRU(3, 12, variant="simplified").gates(np.ones((6, 2, 3), np.float32)).plot())) == 3
+
+
+GATES = GRUGates(*np.zeros((4, 6, 2, 5)))
+BAD_PLOTS = {
+    **{f"example {e!r}": ({"example": e}, f"example: expected one of the 2 examples of 6 steps, got {e!r}")
+       for e in (2, -3, True, 1.0, "0", None)},
+    **{f"units {u!r}": ({"units": u}, "units: expected a list of numbers 0 to 4") for u in ([5], [-1], 1, [], [0.5], "01", [True, False])},
+    **{f"words {w!r}": ({"words": w}, "words: expected a label for each of 6 steps") for w in ("abcdefg", "", 3)},
+    **{f"fields {f!r}": ({"fields": f}, "fields: expected one of Gu, Gr, c_tilde, a, got") for f in ("Gf", ["a", "Gx"], [], 3)},
+}
+
+
+@pytest.mark.parametrize("bad", BAD_PLOTS)
+def test_bad_plots_are_named(bad):
+    pytest.importorskip("matplotlib")
+    options, message = BAD_PLOTS[bad]
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+        GATES.plot(**options)
+
+
+def test_only_gates_that_are_there_are_drawn():
+    pytest.importorskip("matplotlib")
+    with pytest.raises(ValueError, match="fields: expected one of Gu, c_tilde, a, got 'Gr'"):
+        GATES._replace(Gr=None).plot(fields=["Gr"])
+    with pytest.raises(ValueError, match="example: expected one of the 2 examples of 0 steps"):
+        tree_map(lambda v: v[:0], GATES).plot()
+    with pytest.raises(TypeError, match="gates: expected what gru_gates or lstm_gates returns, got ndarray"):
+        plot_gates(GATES.Gu)
 
 
 def test_a_shut_gate_keeps_every_bit_both_ways():
@@ -179,6 +235,8 @@ def test_without_biases(make, reset, rng):
 
 BEFORE, AFTER, SIMPLE = (case(u)[0] for u in GRUS)
 ones = np.ones
+X1, A1 = ones((1, 3)), GRUState(ones((1, 5)))
+CACHE = gru_step(BEFORE, X1, A1)[1]
 BAD = {
     "reset": (lambda: gru_init(0, 3, 5, reset="inside"), ValueError, "reset: expected one of before, after, got 'inside'"),
     "variant": (lambda: GRU(3, 5, variant="minimal"), ValueError, "variant: expected one of full, simplified, got 'minimal'"),
@@ -212,6 +270,49 @@ BAD = {
         lambda: gru_from_keras(ones((3, 15)), ones((5, 15)), ones((2, 15)), reset_after=False), ValueError, r"expected shape \(15,\)"),
     "ONNX directions": (
         lambda: gru_from_onnx(ones((2, 15, 3)), ones((2, 15, 5))), ValueError, r"R: expected shape \(1, 3 n_a, n_a\), got \(2, 15, 5\)"),
+    "a word for a flag": (
+        lambda: gru_from_keras(ones((3, 15)), ones((5, 15)), reset_after="no"),
+        ValueError, "reset_after: expected True or False, got 'no'"),
+    "a word for ONNX's": (
+        lambda: gru_from_onnx(ones((1, 15, 3)), ones((1, 15, 5)), None, "before"),
+        ValueError, "linear_before_reset: expected True or False"),
+    "options in an array": (lambda: gru_init(0, 3, 5, reset=np.array(["a", "b"])), ValueError, "reset: expected one of before, after"),
+    "X a list": (lambda: gru(BEFORE, [[[1.0]]]), TypeError, "X: expected a NumPy or CuPy array, got list"),
+    "X for p": (lambda: gru(ones((2, 1, 3)), BEFORE), TypeError, "p: expected GRUParams, got ndarray"),
+    "a layer for p": (lambda: gru_step(GRU(3, 5), X1, A1), TypeError, "p: expected GRUParams, got GRU"),
+    "an RNN for p": (lambda: gru_gate(rnn_init(0, 3, 5), "c"), TypeError, "p: expected GRUParams, got RNNParams"),
+    "a layer to PyTorch": (lambda: gru_to_pytorch(GRU(3, 5, "after")), TypeError, "p: expected GRUParams, got GRU"),
+    "Waa flat": (
+        lambda: gru(BEFORE._replace(Waa=ones(15)), ones((2, 1, 3))), ValueError, r"p.Waa: expected shape \(rows, n_a\), got \(15,\)"),
+    "Waa a list": (
+        lambda: gru(BEFORE._replace(Waa=[[1.0]]), ones((2, 1, 3))), TypeError, "p.Waa: expected a NumPy or CuPy array, got list"),
+    "Waa of whole numbers": (
+        lambda: gru(BEFORE._replace(Waa=ones((15, 5), int)), ones((2, 1, 3))), TypeError, "p.Waa: expected float32 or float64, got int64"),
+    "rows of no unit": (
+        lambda: gru_gate(BEFORE._replace(Waa=ones((13, 5))), "u"), ValueError, r"p.Waa: expected 3 n_a rows \(r, u, c\) or 2 n_a rows"),
+    "rows to cut": (lambda: gru_blocks(ones((7, 3)), 5), ValueError, r"w: expected 15 rows \(r, u, c\) or 10 \(u, c\), got shape \(7, 3\)"),
+    "Wax in a step": (lambda: gru_step(BEFORE._replace(Wax=ones((10, 3))), X1, A1), ValueError, r"p.Wax: expected shape \(15, 3\)"),
+    "ba in a step": (lambda: gru_step(BEFORE._replace(ba=ones(15, np.float32)), X1, A1), TypeError, "p.ba: expected float64, got float32"),
+    "one bac for all": (
+        lambda: gru(AFTER._replace(bac=ones(1)), ones((2, 1, 3)), reset="after"), ValueError, r"p.bac: expected shape \(5,\)"),
+    "bac for each example": (
+        lambda: gru_step(AFTER._replace(bac=ones((1, 5))), X1, A1, "after"), ValueError, r"p.bac: expected shape \(5,\)"),
+    "bac a number": (
+        lambda: gru_step(AFTER._replace(bac=0.0), X1, A1, "after"), TypeError, "p.bac: expected a NumPy or CuPy array, got float"),
+    "ba to ONNX": (lambda: gru_to_onnx(BEFORE._replace(ba=ones(9))), ValueError, r"p.ba: expected shape \(15,\), got \(9,\)"),
+    "dstate an array": (lambda: gru_step_grad(BEFORE, A1.a, CACHE), TypeError, r"dstate: expected GRUState\(a\), got ndarray"),
+    "dstate of one for all": (
+        lambda: gru_step_grad(BEFORE, GRUState(ones((1, 5))), gru_step(BEFORE, ones((4, 3)), GRUState(ones((4, 5))))[1]),
+        ValueError, r"dstate.a: expected shape \(4, 5\), got \(1, 5\)"),
+    "dstate dtype": (lambda: gru_step_grad(BEFORE, GRUState(ones((1, 5), np.float32)), CACHE), TypeError, "dstate.a: expected float64"),
+    "cache and dstate changed": (
+        lambda: gru_step_grad(BEFORE, CACHE, A1), TypeError, "cache: expected what gru_step handed back, got GRUState"),
+    "cache of another form": (
+        lambda: gru_step_grad(AFTER, A1, CACHE), ValueError, "cache: expected one of the same reset and variant as p"),
+    "cache of the simplified": (lambda: gru_step_grad(SIMPLE, A1, CACHE), ValueError, "cache: expected one of the same reset and variant"),
+    "layer's step without x": (lambda: GRU(3, 5).step(None), TypeError, "x: expected a NumPy or CuPy array, got NoneType"),
+    "layer's step from 0": (lambda: GRU(3, 5).step(ones((1, 3), np.float32), 0), TypeError, r"state: expected GRUState\(a\), got int"),
+    "layer's step from an array": (lambda: GRU(3, 5).step(ones((1, 3), np.float32), ones((1, 5))), TypeError, "state: expected GRUState"),
     "ONNX bias": (lambda: gru_from_onnx(ones((1, 15, 3)), ones((1, 15, 5)), ones((1, 15))), ValueError, r"B: expected shape \(1, 30\)"),
 }
 
@@ -221,6 +322,11 @@ def test_bad_input_is_named(bad):
     make, error, message = BAD[bad]
     with pytest.raises(error, match=message):
         make()
+
+
+def test_no_derivative_is_a_derivative_of_zero():
+    dx, before, grads = gru_step_grad(BEFORE, GRUState(None), CACHE)
+    assert not any(a.any() for a in leaves((dx, before, grads)).values())
 
 
 def test_params_without_the_last_field_are_those_of_before():

@@ -8,12 +8,14 @@ from units import LSTM_FORMS, case
 
 from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map
 from seqbook.bptt import check_unit
+from seqbook.gru import gru_init
 from seqbook.language_model import layer_config, layer_from
 from seqbook.lstm import (
     LSTM,
     LSTMMasks,
     LSTMState,
     draw_lstm,
+    identity,
     lstm,
     lstm_decoupled,
     lstm_forward,
@@ -28,6 +30,7 @@ from seqbook.lstm import (
     lstm_plain,
     lstm_rows,
     lstm_step,
+    lstm_step_grad,
     lstm_to_keras,
     lstm_to_onnx,
     lstm_to_pytorch,
@@ -116,13 +119,12 @@ def test_masks_are_drawn_as_told():
     assert mean.drop is None and (mean.hold_a == np.float32(0.1)).all() and mean.hold_c.shape == (4, 5)
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan")])
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, float("nan"), "0.5", None, True])
 @pytest.mark.parametrize("which", ["recurrent_dropout", "zoneout_a", "zoneout_c"])
 def test_bad_rates_are_named(which, rate):
-    with pytest.raises(ValueError, match=f"{which}: expected a rate"):
-        lstm_masks(0, 4, 5, **{which: rate})
-    with pytest.raises(ValueError, match=f"{which}: expected a rate"):
-        LSTM(3, 5, **{which: rate})
+    for make in (lambda **rates: lstm_masks(0, 4, 5, **rates), lambda **rates: LSTM(3, 5, **rates)):
+        with pytest.raises((ValueError, TypeError), match=rf"{which}: expected a number in \[0, 1\), got {rate!r}"):
+            make(**{which: rate})
 
 
 @pytest.mark.parametrize("peepholes", [False, True])
@@ -167,14 +169,22 @@ def test_plots():
     p, X, state = made({})
     figure = lstm_gates(p, X).plot(example=1, words="abc", units=[0, 2], fields=("Gu", "c_tilde"))
     assert figure.axes[0].images[0].get_array().shape == (2, 3)
+    figure = lstm_gates(p, X).plot()
+    images = [ax.images[0] for ax in figure.axes if ax.images]
+    tops = [image.get_clim()[1] for image in images]
+    assert len(images) == 6 and tops[:4] == [1, 1, 1, 1] and tops[4] == abs(images[4].get_array()).max()
     with pytest.raises(ValueError, match="example: expected one of the 4 examples of 0 steps"):
         lstm_gates(p, X[:0]).plot()
     with pytest.raises(ValueError, match="example: expected one of the 4 examples of 6 steps, got 4"):
         lstm_gates(p, X).plot(example=4)
-    with pytest.raises(ValueError, match="fields: expected some of Gu, Gf, Go, c_tilde, c, a, got 'Gx'"):
+    with pytest.raises(ValueError, match="fields: expected one of Gu, Gf, Go, c_tilde, c, a, got 'Gx'"):
         lstm_gates(p, X).plot(fields=("Gx",))
     with pytest.raises(ValueError, match="peepholes: expected None or one of gers, lecture"):
         draw_lstm("all")
+    with pytest.raises(ValueError, match="coupled: expected True or False, got 'yes'"):
+        draw_lstm(coupled="yes")
+    with pytest.raises(TypeError, match="ax: expected matplotlib axes, or None, got str"):
+        draw_lstm(ax="left")
     for peepholes in (None, "gers", "lecture"):
         for coupled in (False, True):
             assert draw_lstm(peepholes, coupled).texts
@@ -288,12 +298,86 @@ def test_bad_input_is_named(form):
 
 def test_bad_gates_are_named():
     p = made({})[0]
-    with pytest.raises(ValueError, match="gate: expected 'u', 'f', 'c' or 'o', got 'i'"):
+    with pytest.raises(ValueError, match="gate: expected one of u, f, c, o, got 'i'"):
         lstm_gate(p, "i")
     with pytest.raises(ValueError, match="gates: expected u, f, c, o"):
         lstm_from_gates({g: lstm_gate(p, g) for g in "uf"})
     with pytest.raises(ValueError, match=r"gates\['o'\]\[0\]: expected shape \(5, 8\), got \(4, 8\)"):
         lstm_from_gates({g: lstm_gate(p, g) for g in "ufc"} | {"o": (np.ones((4, 8)), np.ones(5))})
+
+
+P0, X0, S0 = made({"peepholes": True})
+K0 = lstm_step(P0, X0[0], S0)[1]
+pair, one = (np.ones((5, 8)), np.ones(5)), np.ones((4, 5))
+gates_of = lambda value: dict.fromkeys("ufco", value)
+stepped = lambda **fields: lstm_step(P0._replace(**fields), X0[0], S0)
+BAD = {
+    "p a layer": (lambda: lstm(LSTM(3, 5), X0), "p: expected LSTMParams, got LSTM"),
+    "p of a GRU": (lambda: lstm_gate(gru_init(0, 3, 5), "f"), "p: expected LSTMParams, got GRUParams"),
+    "GRU to PyTorch": (lambda: lstm_to_pytorch(gru_init(0, 3, 5)), "p: expected LSTMParams, got GRUParams"),
+    "X for p": (lambda: lstm(X0, P0), "p: expected LSTMParams, got ndarray"),
+    "X a list": (lambda: lstm(P0, X0.tolist()), "X: expected a NumPy or CuPy array, got list"),
+    "Waa flat": (lambda: lstm(P0._replace(Waa=np.ones(20)), X0), r"p.Waa: expected shape \(rows, n_a\), got \(20,\)"),
+    "P a list": (lambda: lstm(P0._replace(P=[[1.0]]), X0), "p.P: expected a NumPy or CuPy array, got list"),
+    "ba to ONNX": (lambda: lstm_to_onnx(P0._replace(ba=np.ones(8))), r"p.ba: expected shape \(20,\), got \(8,\)"),
+    "step, P": (lambda: stepped(P=np.ones((3, 1))), r"p.P: expected shape \(3, 5\), got \(3, 1\)"),
+    "step, P dtype": (lambda: stepped(P=np.ones((3, 5), np.float32)), "p.P: expected float64, got float32"),
+    "step, one ba": (lambda: stepped(ba=np.ones(1)), r"p.ba: expected shape \(20,\), got \(1,\)"),
+    "step, Wax": (lambda: stepped(Wax=np.ones((10, 3))), r"p.Wax: expected shape \(20, 3\), got \(10, 3\)"),
+    "step, peepholes": (lambda: lstm_step(P0, X0[0], S0, "Gers"), "peepholes: expected one of gers, lecture, got 'Gers'"),
+    "step, masks an array": (
+        lambda: lstm_step(P0, X0[0], S0, masks=one), r"masks: expected LSTMMasks\(drop, hold_a, hold_c\), got ndarray"),
+    "step, mask of all steps": (
+        lambda: lstm_step(P0, X0[0], S0, masks=LSTMMasks(np.ones((6, 4, 5)))), r"masks.drop: expected shape \(4, 5\), got \(6, 4, 5\)"),
+    "step, mask for all": (
+        lambda: lstm_step(P0, X0[0], S0, masks=LSTMMasks(np.ones(5))), r"masks.drop: expected shape \(4, 5\), got \(5,\)"),
+    "step, mask dtype": (lambda: lstm_step(P0, X0[0], S0, masks=LSTMMasks(one.astype(np.float32))), "masks.drop: expected float64"),
+    "masks a dictionary": (lambda: lstm(P0, X0, masks={"drop": one}), "masks: expected LSTMMasks.*, got dict"),
+    "masks a seed": (lambda: LSTM(3, 5)(X0.astype(np.float32), masks=0), "masks: expected LSTMMasks.*, got int"),
+    "mask a number": (lambda: lstm(P0, X0, masks=LSTMMasks(0.5)), "masks.drop: expected a NumPy or CuPy array, got float"),
+    "mask too large": (lambda: lstm(P0, X0, masks=LSTMMasks(hold_c=7 * one)), "masks.hold_c: expected values from 0 to 1, got 7.0"),
+    "mask negative": (lambda: lstm(P0, X0, masks=LSTMMasks(-one)), "masks.drop: expected values from 0 to inf, got -1.0"),
+    "mask NaN": (lambda: lstm(P0, X0, masks=LSTMMasks(hold_a=one * np.nan)), "masks.hold_a: expected values from 0 to 1, got nan"),
+    "dstate an array": (lambda: lstm_step_grad(P0, S0.a, K0), r"dstate: expected LSTMState\(a, c\), got ndarray"),
+    "dstate for all": (lambda: lstm_step_grad(P0, LSTMState(one[:1], one[:1]), K0), r"dstate.a: expected shape \(4, 5\), got \(1, 5\)"),
+    "cache and dstate changed": (lambda: lstm_step_grad(P0, K0, S0), "cache: expected the LSTMCache that lstm_step handed back"),
+    "layer's step without x": (lambda: LSTM(3, 5).step(None), "x: expected a NumPy or CuPy array, got NoneType"),
+    "layer's step from an array": (
+        lambda: LSTM(3, 5, dtype=np.float64).step(X0[0], S0.a), r"state: expected LSTMState\(a, c\), got ndarray"),
+    **{f"forget bias {b!r}": (lambda b=b: lstm_init(0, 3, 5, forget_bias=b), rf"forget_bias: expected a number in \(-inf, inf\), got {b!r}")
+       for b in ("1", None, float("nan"), True)},
+    "recurrent a list": (lambda: lstm_init(0, 3, 5, recurrent=["glorot"]), "recurrent: expected one of orthogonal, glorot, identity, got"),
+    "peepholes by name": (lambda: lstm_init(0, 3, 5, peepholes="none"), "peepholes: expected True or False, got 'none'"),
+    "coupled by name": (lambda: LSTM(3, 5, coupled="no"), "coupled: expected True or False, got 'no'"),
+    "B": (lambda: lstm_masks(0, "4", 5, 0.5), "B: expected a whole number >= 0, got '4'"),
+    "negative B": (lambda: LSTM(3, 5).masks(0, -4), "B: expected a whole number >= 0, got -4"),
+    "T": (lambda: lstm_masks(0, 4, 5, zoneout_a=0.5, T=6.0), "T: expected a whole number >= 0, got 6.0"),
+    "masks' dtype": (lambda: lstm_masks(0, 4, 5, 0.5, dtype=int), "dtype: expected float32 or float64, got int64"),
+    "gates a list": (lambda: lstm_from_gates([1]), "gates: expected a dictionary from gate to .W, b., got list"),
+    "gates without biases": (lambda: lstm_from_gates(gates_of(np.ones((5, 8)))), r"gates\['u'\]: expected a pair \(W, b\), got ndarray"),
+    "gates of lists": (lambda: lstm_from_gates(gates_of(([[1.0]], [0.0]))), r"gates\['f'\]\[0\]: expected a NumPy or CuPy array, got list"),
+    "gates without inputs": (
+        lambda: lstm_from_gates(gates_of((np.ones((5, 5)), np.ones(5)))), r"gates\['f'\]\[0\]: expected shape .*, more columns than rows"),
+    "gates of two dtypes": (
+        lambda: lstm_from_gates(gates_of((np.ones((5, 8)), np.ones(5, np.float32)))), r"gates\['u'\]\[1\]: expected float64, got float32"),
+    "gates and P": (lambda: lstm_from_gates(gates_of(pair), np.ones((2, 5))), r"P: expected shape \(3, 5\), got \(2, 5\)"),
+    "input_forget": (
+        lambda: lstm_from_onnx(np.ones((1, 20, 3)), np.ones((1, 20, 5)), input_forget="0"),
+        "input_forget: expected True or False, got '0'"),
+    "identity": (lambda: identity(0, (5, 5), int), "dtype: expected float32 or float64, got int64"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_careless_calls_are_answered_by_name(bad):
+    call, message = BAD[bad]
+    with pytest.raises((ValueError, TypeError), match=message):
+        call()
+
+
+def test_no_derivative_is_a_derivative_of_zero():
+    want = lstm_step_grad(P0, LSTMState(S0.a, np.zeros((4, 5))), K0)
+    agree(leaves(lstm_step_grad(P0, LSTMState(S0.a, None), K0)), leaves(want), 0)
 
 
 LAYERS = [{}, {"peepholes": "gers"}, {"peepholes": "lecture", "coupled": True, "forget_bias": 2.0, "recurrent": "identity"},

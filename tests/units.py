@@ -38,7 +38,7 @@ PATTERNS = {  # masks of one sequence, a function of the unit's number alone, so
 def masked(f, pattern):
     "The unit, or its step, with masks made for whatever it is given."
     def unit(p, X, state=None, *args, **options):
-        if getattr(X, "ndim", 0) < 2:
+        if getattr(X, "ndim", 0) < 2 or not hasattr(p, "Waa"):
             return f(p, X, state, *args, **options)
         xp, n_a = array_module(X), p.Waa.shape[1]
         on = lambda m: xp.broadcast_to(xp.asarray(m, dtype=X.dtype), (X.shape[-2], n_a))
