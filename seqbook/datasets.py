@@ -157,7 +157,7 @@ def movie_snippets(
 class PlayNames(DataSet):
     "Sentences out of plays; the positions in `splits` are those of sentences, and each play is in one part."
     sentences: list    # N lists of tokens: words, and marks such as "," or "'s"
-    labels: list       # N arrays (tokens,) int8: 1 where the token is part of a person's name
+    labels: list       # N arrays (tokens,) int64: 1 where the token is part of a person's name
     plays: np.ndarray  # (N,) int64: which play each sentence is from
     titles: list       # the plays' titles
     casts: list        # for each play the words that make up its names, sorted, in small letters
@@ -245,10 +245,10 @@ def _sentences(speech, cast, small):
             labels.append(int(token[0].isupper() and word in cast and (inside or word not in small)))
             before = token
             if token in ".?!":
-                yield tokens, np.array(labels, dtype=np.int8)
+                yield tokens, np.array(labels, dtype=np.int64)
                 tokens, labels = [], []
     if tokens:
-        yield tokens, np.array(labels, dtype=np.int8)
+        yield tokens, np.array(labels, dtype=np.int64)
 
 
 def _play(text):
@@ -944,7 +944,7 @@ def _catalogues(archive, pattern, lang, cache, progress):
     listed = (fetch(archive, cache, progress) / archive.members[0]).read_text(encoding="utf-8")
     files = [row[0] for row in csv.reader(io.StringIO(listed)) if row]
     languages = {found[1] for file in files if (found := re.fullmatch(pattern.replace("LANG", r"(\w+)"), file))}
-    wanted, messages = tuple(file for file in files if re.fullmatch(pattern.replace("LANG", lang), file)), {}
+    wanted, messages = tuple(file for file in files if re.fullmatch(pattern.replace("LANG", re.escape(str(lang))), file)), {}
     if wanted:
         folder = fetch(replace(archive, members=wanted), cache, progress)
         for file in wanted:
@@ -960,7 +960,7 @@ def sentence_pairs(
     "Messages of programs in English and in another language. Raises DataUnavailable, and ValueError for an unknown language."
     languages, pairs = set(), {}
     for archive, pattern in _PROGRAMS.items():
-        here, messages = _catalogues(archive, pattern, lang if re.fullmatch(r"\w+", str(lang)) else "-", cache, progress)
+        here, messages = _catalogues(archive, pattern, lang, cache, progress)
         languages |= here
         for english, other in messages.items():
             english, other = _message(english), _message(other)
