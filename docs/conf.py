@@ -17,7 +17,7 @@ copyright = settings["copyright"]
 language = "en"
 smartquotes = False  # "tanh" is code, not speech
 
-extensions = ["myst_nb", "nbdev_cells", "reference", "offline_math", "sphinx_copybutton", "sphinx_design"]
+extensions = ["myst_nb", "nbdev_cells", "reference", "equations", "code_links", "offline_math", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["**/.*", ".*", "**/_*"]
 root_doc = "index"
 

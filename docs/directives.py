@@ -1,6 +1,6 @@
 """What nbdev's directives say: the `#| name: value` comment lines at the top of a notebook's code cell."""
 import re
-from ast import AnnAssign, Assign, AsyncFunctionDef, ClassDef, FunctionDef, Name, parse
+from ast import AnnAssign, Assign, AsyncFunctionDef, ClassDef, FunctionDef, Name, Tuple, parse
 
 DIRECTIVE = re.compile(r"\s*#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$")
 CELL_MAGIC = re.compile(r"\s*%%\w")
@@ -99,5 +99,6 @@ def names(
             out.append(node.name)
         elif isinstance(node, (Assign, AnnAssign)):
             targets = node.targets if isinstance(node, Assign) else [node.target]
+            targets = [each for target in targets for each in (target.elts if isinstance(target, Tuple) else [target])]
             out += [target.id for target in targets if isinstance(target, Name)]
     return out

@@ -17,9 +17,11 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 PACKAGE = "seqbook"
-PARTS = {"practice": "In practice", "applications": "Applications", "papers": "Papers", "api": "Reference", "project": "The project"}
+PARTS = {"practice": "In practice", "applications": "Applications", "papers": "Papers", "reference": "Reference", "project": "The project"}
+FIRST = ("reference/symbols", "reference/glossary", "reference/coming_from")  # before the rest of their part
 PROJECT = ("CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")  # files beside nbs/ that the site has too
 PICTURES = ("image/png", "image/svg+xml", "image/jpeg", "image/gif")
+LOOK_UP = "```{div} look-up\nTo look up: [symbols](reference/symbols.ipynb), [terms](reference/glossary.ipynb)\n```"
 CHAPTER = re.compile(r"(\d+)_[^/]+$")
 OUTSIDE = re.compile(r"(\]\()((?:\.\./)+)([^)\s#/]+)(?=[)#])")
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()\s#:]+)\.ipynb(?:#[^()\s]*)?\)")
@@ -34,6 +36,8 @@ def on_source(app, docname, source):
     if str(app.env.doc2path(docname)).endswith(".ipynb"):
         nb = page(nbformat.reads(source[0], as_version=4), lambda text: log.warning(text, location=docname))
         number(nb, docname)
+        if CHAPTER.match(docname) and FIRST[0] in app.env.found_docs:
+            nb.cells[:1] = [nb.cells[0], nbformat.v4.new_markdown_cell(LOOK_UP)]
         if docname == app.config.root_doc:
             nb.cells.append(nbformat.v4.new_markdown_cell(contents(app.env.found_docs)))
             drawn(nb, Path(app.srcdir))
@@ -119,7 +123,8 @@ def picture(
     warn,   # called with a sentence about what is amiss
 ):
     "Alternative text and caption of the cell's figure, where MyST-NB looks for them."
-    drawn = any(kind in output.get("data", {}) for output in cell.get("outputs", []) for kind in PICTURES)
+    shown = [output.get("data", {}) for output in cell.get("outputs", [])]
+    drawn = any(kind in data and "text/html" not in data for data in shown for kind in PICTURES)  # HTML brings its own text
     alt, caption = found.get("fig-alt"), found.get("fig-cap")
     options = cell.metadata.setdefault("mystnb", {})
     if alt or caption:
@@ -179,8 +184,11 @@ def contents(
 ):         # -> Markdown: the sidebar's parts, each with the pages that exist
     "The lecture is what lies at the top; each folder is a part of its own; the front page is none."
     parts = {"": []}
-    for doc in sorted(docs, key=lambda doc: (doc != f"api/{PACKAGE}", doc)):
-        parts.setdefault(doc.rpartition("/")[0], []).append(doc)
+    for doc in sorted(docs, key=lambda doc: (FIRST.index(doc) if doc in FIRST else len(FIRST), doc)):
+        if not doc.startswith("api/"):
+            parts.setdefault(doc.rpartition("/")[0], []).append(doc)
+    if f"api/{PACKAGE}" in docs:  # which has the modules below it
+        parts.setdefault("reference", []).append(f"api/{PACKAGE}")
     order = ["", *PARTS]
     folders = sorted(parts, key=lambda part: (order.index(part) if part in order else len(PARTS), part))
     trees = []

@@ -8,7 +8,9 @@ Parameters are documented where they stand, one a line (nbdev calls this docment
         activation="tanh", # "tanh" or "relu"
     ):                     # -> state at t, cache for the backward step
 
-Sphinx's autodoc does the rest; each entry links back to the cell of the chapter that it comes from.
+A parameter without a comment means what it does elsewhere: in the class that a method comes from, then in the module,
+since no name changes its meaning there, then in the book (`LETTERS`). What a function raises is read off its `raise`
+statements. Sphinx's autodoc does the rest; each entry links back to the cell of the chapter that it comes from.
 """
 import ast
 import importlib
@@ -17,17 +19,25 @@ import json
 import re
 import textwrap
 import tokenize
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 from directives import default_module, module_of, names, split
-from nbdev_cells import PACKAGE, qualified
+from nbdev_cells import CHAPTER, PACKAGE, PARTS, qualified
 
 CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 LINK = re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+)\)")
 BULLET = re.compile(r"\s*([-*]|\d+\.)\s+")
 MARKUP = re.compile(r"([\\*_|`])")
+LETTERS = {  # the book's own, where neither an entry nor its class nor its module says what they stand for
+    "X": "(T, B, n_x) the sequences", "Y": "(T, B, n_a) outputs of a unit", "dY": "(T, B, n_a) derivative of the loss at the outputs",
+    "state": "the state before the first step; None for zeros", "lengths": "(B,) T_x of each example; None if all have T steps",
+    "masks": "noise that was drawn beforehand; None for none", "batch": "arrays of one batch, as the model's own `fit` makes them",
+    "rng": "a numpy.random.Generator; None for no noise", "seed": "a whole number, or a generator that others share",
+    "xp": "NumPy or CuPy", "where": '"numpy" or "cupy"', "B": "examples of the batch", "T": "time steps",
+}
 
 
 def docments(
@@ -131,25 +141,97 @@ def inline(
 
 
 def fields(
-    obj,  # a function or class
-):        # -> list of lines: a field list of its parameters and of what it returns
+    obj,       # a function or class
+    name=None, # its full name, "seqbook.rnn.RNN.step"; its module and class know names that it does not explain itself
+):             # -> list of lines: a field list of its parameters, of what it returns and of what it raises
     "The parameters that the signature names, in its order, with their types and comments."
     comments = docments(source_of(maker(obj)))
+    known = {**explained(name or ""), **comments}
     try:
         listed = inspect.signature(obj).parameters.values()
     except (TypeError, ValueError):
         return []
     items = []
     for parameter in listed:
-        kind, comment = annotation(parameter.annotation), inline(comments.get(parameter.name, ""))
+        kind, comment = annotation(parameter.annotation), inline(known.get(parameter.name, ""))
         if kind or comment:
             stars = {parameter.VAR_POSITIONAL: r"\*", parameter.VAR_KEYWORD: r"\*\*"}.get(parameter.kind, "")
-            name = stars + parameter.name.replace("_", r"\_")
-            items.append(f"   - **{name}**{f' ({kind})' if kind else ''}{f' – {comment}' if comment else ''}")
+            title = stars + parameter.name.replace("_", r"\_")
+            items.append(f"   - **{title}**{f' ({kind})' if kind else ''}{f' – {comment}' if comment else ''}")
     out = [":Parameters:", *items] if items else []
     if comments.get("return") and comments["return"] != "None":
         out.append(f":Returns: {inline(comments['return'])}")
+    errors = [f"   - **{kind}** – {inline(said)}" for kind, said in raised(source_of(maker(obj)))]
+    errors += [f"   - what :py:obj:`~{check}` refuses" for check in checked(obj)]
+    out += [":Raises:", *errors] if errors else []
     return [*out, ""] if out else []
+
+
+def explained(
+    name,  # a full name, "seqbook.rnn.RNN.step"
+):         # -> {parameter: comment}
+    "What a name in an entry's signature means where the entry does not say so."
+    module, _, inside = name.removeprefix(f"{PACKAGE}.").partition(".")
+    if not name.startswith(f"{PACKAGE}.") or not inside:
+        return {}
+    module = importlib.import_module(f"{PACKAGE}.{module}")
+    found = LETTERS | meanings(module)
+    owner, _, method = inside.rpartition(".")
+    for base in reversed(getattr(module, owner).__mro__) if owner else ():
+        if base.__module__.startswith(PACKAGE):
+            found |= docments(source_of(maker(base)))
+            found |= docments(source_of(vars(base).get(method)))
+    return found
+
+
+@cache
+def meanings(
+    module,  # a module of the package
+):           # -> {parameter: comment} where all the module's functions that explain it agree, or else the first one's words
+    "What names mean in a module, by its functions and classes in their order."
+    found = {}
+    for obj in vars(module).values():
+        if getattr(obj, "__module__", None) == module.__name__ and (inspect.isfunction(obj) or inspect.isclass(obj)):
+            for name, comment in docments(source_of(maker(obj))).items():
+                found.setdefault(name, comment)
+    return found
+
+
+def raised(
+    source,  # text of a function
+):           # -> list of (exception, message), in order
+    "The errors a function raises itself, with their sentences; three dots stand for what depends on the arguments."
+    found = {}
+    for node in ast.walk(ast.parse(textwrap.dedent(source))):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name):
+            said = " ".join(words(argument) for argument in node.exc.args)
+            if any(map(str.isalpha, said)):
+                found[node.exc.func.id, " ".join(said.split())] = None
+    return list(found)
+
+
+def checked(
+    obj,  # a function or class
+):        # -> list of full names
+    "The checks that a function leaves its arguments to: functions of the package called check_..., in order."
+    module = vars(importlib.import_module(obj.__module__))
+    calls = [node.func.id for node in ast.walk(ast.parse(textwrap.dedent(source_of(maker(obj)))))
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.startswith("check_")]
+    found = {name: module[name] for name in calls if inspect.isfunction(module.get(name))}
+    return [f"{check.__module__}.{name}" for name, check in found.items() if check.__module__.startswith(f"{PACKAGE}.")]
+
+
+def words(
+    node,  # an expression
+):         # -> its text as far as it is written out
+    "A message with three dots for what is put in."
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if isinstance(node, ast.JoinedStr):
+        return re.sub(r"(?:…[, ]*)+…", "…", "".join(words(part) for part in node.values))
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return words(node.left) + words(node.right)
+    return "…"
 
 
 def maker(
@@ -193,10 +275,10 @@ def source_of(obj):
 def annotation(
     kind,  # a parameter's annotation
 ):         # -> text of reStructuredText, "" if there is none
-    "A class of this package becomes a link, anything else its name."
+    "A class of this package or of NumPy becomes a link, anything else its name."
     if kind is inspect.Parameter.empty:
         return ""
-    if inspect.isclass(kind) and kind.__module__.split(".")[0] == PACKAGE:
+    if inspect.isclass(kind) and kind.__module__.split(".")[0] in (PACKAGE, "numpy"):
         return f":py:obj:`~{kind.__module__}.{kind.__qualname__}`"
     return f"``{kind.__name__ if inspect.isclass(kind) else str(kind).replace('typing.', '')}``"
 
@@ -230,7 +312,8 @@ def on_inited(app):
     app.reference.modules, app.reference.origin = chapters(Path(app.srcdir))
     wanted = {}
     for module, pages in app.reference.modules.items():
-        wanted[folder / f"{module.removeprefix(PACKAGE + '.')}.rst"] = module_page(module, pages)
+        text = package_page(app.reference.modules) if module == PACKAGE else module_page(module, pages)
+        wanted[folder / f"{module.removeprefix(PACKAGE + '.')}.rst"] = text
     for path in folder.glob("*.rst"):
         if path not in wanted:
             path.unlink()
@@ -245,24 +328,77 @@ def module_page(
     pages,   # {page: title} of the chapters that write it
 ):           # -> text of the page
     "A heading, where it is explained, and everything the module offers."
-    if module == PACKAGE:
-        return package_page()
-    plain = {page: MARKUP.sub(r"\\\1", re.sub("[`$]", "", title)) for page, title in pages.items()}
-    said = ", ".join(f":doc:`{title} </{page}>`" for page, title in plain.items())
-    return (f"{module}\n{'=' * len(module)}\n\n.. rst-class:: written-in\n\nExplained in {said}.\n\n"
+    said = ", ".join(f":doc:`{title} </{page}>`" for page, title in titles(pages).items())
+    text = (f"{module}\n{'=' * len(module)}\n\n.. rst-class:: written-in\n\nExplained in {said}.\n\n"
             f".. automodule:: {module}\n   :members:\n   :special-members: __call__\n   :member-order: bysource\n")
+    data = constants(module)
+    return text + (f"\n.. rubric:: Constants\n\n{data}" if data else "")
 
 
-def package_page():
-    "What `import seqbook` offers at once, each name with a link to the module that it comes from."
+def titles(
+    pages,  # {page: title}
+):          # -> {page: title for reStructuredText, with the chapter's number}
+    "What a page is called in links to it."
+    out = {}
+    for page, title in pages.items():
+        number = CHAPTER.match(page)
+        out[page] = (f"chapter {int(number[1])}, " if number else "") + MARKUP.sub(r"\\\1", re.sub("[`$]", "", title))
+    return out
+
+
+def constants(
+    module,  # full name
+):           # -> text: an entry for each public name that is neither a function nor a class
+    "Values, with the comment beside them."
+    loaded, out = importlib.import_module(module), ""
+    lines = source_of(loaded).splitlines()
+    for name in getattr(loaded, "__all__", []):
+        value = getattr(loaded, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            continue
+        line = next((line for line in lines if re.match(rf"{name}\s*=", line)), "")
+        written, _, comment = line.partition("  # ")
+        out += f".. py:data:: {module}.{name}\n"
+        written = written.partition("=")[2].strip() if complete(written) else repr(value) if isinstance(value, int | tuple) else ""
+        out += f"   :value: {written}\n" if written else ""
+        out += f"\n   {inline(comment)}\n" if comment else ""
+        out += f"\n   .. rst-class:: written-in\n\n   :ref:`source <source-{module.lower()}.{name.lower()}>`\n\n"
+    return out
+
+
+def complete(line):
+    "Whether a line is a statement by itself."
+    try:
+        return bool(ast.parse(line).body)
+    except SyntaxError:
+        return False
+
+
+def package_page(
+    modules,  # {module: {page: title}}
+):            # -> text of the page
+    "All modules in the order of their chapters, each with its sentence and with what `import seqbook` offers of it."
     package = importlib.import_module(PACKAGE)
     homes = {}
     for name in sorted(package.__all__, key=str.lower):
         home = getattr(getattr(package, name), "__module__", None)
         if home and home.startswith(PACKAGE + "."):
             homes.setdefault(home, []).append(f":py:obj:`~{home}.{name}`")
-    rows = "".join(f"* :py:mod:`{home}`: {', '.join(names)}\n" for home, names in sorted(homes.items()))
-    return f"{PACKAGE}\n{'=' * len(PACKAGE)}\n\n.. automodule:: {PACKAGE}\n\nTo import from ``{PACKAGE}`` itself:\n\n{rows}"
+    modules = {module: pages for module, pages in modules.items() if module != PACKAGE}
+    text = ("API reference\n=============\n\nEverything the package offers, out of the chapters' own signatures and comments. "
+            f"The names after each module can be imported from ``{PACKAGE}`` itself.\n\n.. automodule:: {PACKAGE}\n\n")
+    part = None
+    for module, pages in modules.items():
+        here = PARTS.get(next(iter(pages)).rpartition("/")[0], "The lecture")
+        if here != part:
+            text += f"{here}\n{'-' * len(here)}\n\n"
+        part = here
+        said = ", ".join(f":doc:`{title} </{page}>`" for page, title in titles(pages).items())
+        about = " ".join(rst((importlib.import_module(module).__doc__ or "").strip().partition("\n")[0])).strip()
+        names = f"\n   {', '.join(homes[module])}\n" if module in homes else ""
+        text += f":py:mod:`{module}` ({said})\n   {about}\n{names}\n"
+    toctree = "".join(f"   {module.removeprefix(PACKAGE + '.')}\n" for module in modules)
+    return f"{text}.. toctree::\n   :hidden:\n\n{toctree}"
 
 
 def on_docstring(app, what, name, obj, options, lines):
@@ -271,11 +407,12 @@ def on_docstring(app, what, name, obj, options, lines):
     if what == "class" and is_record(obj) and (text.startswith(f"{obj.__name__}(")):
         text = ""  # the signature that a NamedTuple or a dataclass writes for itself
     lines[:] = rst(text)
-    if what in ("function", "method", "class"):
-        lines += fields(obj)
+    if what in ("function", "method", "class", "exception"):
+        lines += fields(obj, name)
     page = app.reference.origin.get(name)
-    if page and what in ("function", "class"):
-        lines += [".. rst-class:: written-in", "", f":ref:`in the chapter <source-{name}>`".lower(), ""]
+    if page and what in ("function", "class", "exception"):
+        title = titles({page: app.reference.modules[".".join(name.split(".")[:2])][page]})[page]
+        lines += [".. rst-class:: written-in", "", f":ref:`Source: {title} <source-{name.lower()}>`", ""]
 
 
 def on_member(app, what, name, obj, skip, options):

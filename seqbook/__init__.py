@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submodules=["course
     "deep_rnn": ["Deep", "deep", "dropout_masks"],
     "vanishing": ["agreement", "factor_per_step", "gradient_by_lag", "identity_init", "plot_gradient_by_lag"],
     "rnn_types": ["Classifier", "Generator", "Seq2Seq", "Tagger"],
+    "interactive": ["gates_over", "temperature_dial", "unrolled"],
     "interop": ["onnx_gru", "onnx_lstm", "onnx_rnn"],
     "bptt": ["binary_cross_entropy", "check_unit", "cross_entropy", "gradcheck", "windows"],
     "optim": ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop", "clip_norm", "clip_value"],

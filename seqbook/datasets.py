@@ -803,7 +803,7 @@ def mel_filters(
     rate,    # samples in a second
 ):           # -> (bands, size // 2 + 1) float64: the weight of each frequency in each band
     "Triangles that are evenly spaced on the mel scale from 0 to half the rate; each reaches to the tops of its neighbours."
-    mels = np.linspace(0, 2595 * np.log10(1 + rate / 2 / 700), check_whole("bands", bands) + 2)  # (P.1)
+    mels = np.linspace(0, 2595 * np.log10(1 + rate / 2 / 700), check_whole("bands", bands) + 2)  # (datasets.1)
     edges = 700 * (10 ** (mels / 2595) - 1)
     at = np.arange(check_whole("size", size, 2) // 2 + 1) * check_number("rate", rate, 0, brackets="()") / size
     rising = (at - edges[:-2, None]) / np.diff(edges)[:-1, None]

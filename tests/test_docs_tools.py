@@ -1,11 +1,15 @@
 """The book's tools in docs/: directives, pages, reference, README, the runner of notebooks; on notebooks made here."""
+import importlib
 import inspect
 import os
+import pkgutil
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import NamedTuple
@@ -18,7 +22,10 @@ pytest.importorskip("sphinx", reason="needs the extra: pip install 'seqbook[docs
 sys.path.append(str(Path(__file__).resolve().parents[1] / "docs"))
 
 import book_map  # noqa: E402
+import code_links  # noqa: E402
 import directives  # noqa: E402
+import elsewhere  # noqa: E402
+import equations  # noqa: E402
 import execute  # noqa: E402
 import nbdev_cells  # noqa: E402
 import readme  # noqa: E402
@@ -135,6 +142,9 @@ def test_a_figure_without_words_is_a_warning():
     said = []
     shown("# Title", new_code_cell("plot()", outputs=[PICTURE]), warn=said.append)
     assert said == ["cell 2: its figure has no alternative text; begin the cell with `#| fig-alt: ...`"]
+    both = new_output("display_data", data=PICTURE.data | {"text/html": "<figure></figure>"})
+    shown(new_code_cell("plot()", outputs=[both]), warn=said.append)
+    assert len(said) == 1  # shown as HTML, which has its own words
 
 
 def test_chapters_carry_their_number():
@@ -155,11 +165,132 @@ def test_links_to_the_projects_papers():
 
 
 def test_contents_come_from_what_is_there():
-    text = nbdev_cells.contents(["index", "practice/b", "10_y", "02_x", "practice/a", "api/rnn", "api/seqbook", "extra/z"])
+    text = nbdev_cells.contents(["index", "practice/b", "10_y", "02_x", "practice/a", "api/rnn", "api/seqbook", "extra/z",
+                                "reference/bibliography", "reference/symbols"])
     captions = [line.split(": ")[1] for line in text.splitlines() if line.startswith(":caption:")]
     assert captions == ["The lecture", "In practice", "Reference", "Extra"]
     pages = [line for line in text.splitlines() if line.startswith("/")]
-    assert pages == ["/02_x", "/10_y", "/practice/a", "/practice/b", "/api/seqbook", "/api/rnn", "/extra/z"]
+    assert pages == ["/02_x", "/10_y", "/practice/a", "/practice/b",
+                     "/reference/symbols", "/reference/bibliography", "/api/seqbook", "/extra/z"]
+
+
+# ---- links
+@pytest.mark.parametrize("text, found", [
+    ("Equations 3.4 to\n3.6, as (eq. 2.1)", [("Equations 3.4", "3.4"), ("3.6", "3.6"), ("eq. 2.1", "2.1")]),
+    ("equation course.1.", [("equation course.1", "course.1")]),
+    ("equations 9.14, 9.16 and 10.2.", [("equations 9.14", "9.14"), ("9.16", "9.16"), ("10.2", "10.2")]),
+    ("Glorot and Bengio 2010, equation 16. The equations of 3.4; f(2.1)", []),
+    ("Adam (optim.8) and (4.2) (0, 1)", [("(optim.8)", "optim.8"), ("(4.2)", "4.2")]),
+])
+def test_mentions_of_equations(text, found):
+    assert [(text[start:end], number) for start, end, number in equations.mentions(text)] == found
+
+
+CELL = """import numpy as np
+from seqbook.rnn import rnn_step as step, RNN
+%timeit step(p)
+x = np.random.default_rng(0).normal(size=np.int64(3))  # äöü: np.tanh is a comment, RNN too
+y = [step(s, "RNN") for s in (RNN.step, f"{step}")]
+def f(step, a=step): return step(np.exp(a))
+RNN = RNN(1)
+RNN(2)
+"""
+
+
+def test_names_in_code():
+    known = {}
+    found = code_links.uses(CELL, known, {})
+    assert [(CELL[:start].count("\n"), name, full) for start, name, full in found] == [
+        (1, "rnn_step", "seqbook.rnn.rnn_step"), (1, "RNN", "seqbook.rnn.RNN"),
+        (3, "np.random.default_rng", "numpy.random.default_rng"), (3, "np.int64", "numpy.int64"),
+        (4, "step", "seqbook.rnn.rnn_step"), (4, "RNN.step", "seqbook.rnn.RNN.step"),
+        (5, "step", "seqbook.rnn.rnn_step"), (5, "np.exp", "numpy.exp"), (6, "RNN", "seqbook.rnn.RNN")]
+    assert known == {"np": "numpy", "step": "seqbook.rnn.rnn_step"}
+    assert code_links.uses("def rnn(): pass\nrnn()", {}, {"rnn": "seqbook.rnn.rnn"}) == [(16, "rnn", "seqbook.rnn.rnn")]
+    assert code_links.uses("step(", {"step": "seqbook.rnn.rnn_step"}, {}) == []
+
+
+def test_links_in_highlighted_code():
+    html = '<div><pre><span></span><span>x</span><span>&lt;</span><span>np</span><span>.</span><span>abs</span>\n</pre></div>'
+    linked = code_links.with_links(html, [(2, "np.abs", "u?a&b", "numpy.abs"), (0, "xy", "#", "no token"), (3, "p", "#", "half")])
+    anchor = '<a class="code-link" href="u?a&amp;b" title="numpy.abs">'
+    assert linked == html.replace("<span>np", f"{anchor}<span>np").replace("abs</span>", "abs</span></a>")
+
+
+def test_where_numpy_and_cupy_explain_names():
+    for name, page in {
+        "numpy.tanh": "generated/numpy.tanh.html", "numpy.float32": "arrays.scalars.html#numpy.float32",
+        "numpy.inf": "constants.html#numpy.inf", "numpy.maximum.accumulate": "generated/numpy.ufunc.accumulate.html",
+        "numpy.random.Generator.normal": "random/generated/numpy.random.Generator.normal.html",
+        "numpy.random.default_rng": "random/generator.html#numpy.random.default_rng",
+    }.items():
+        assert elsewhere.address(name) == f"https://numpy.org/doc/stable/reference/{page}"
+    for name in ("cupy.zeros", "cupy.asnumpy", "cupy.cuda.Device"):
+        assert elsewhere.address(name) == f"https://docs.cupy.dev/en/stable/reference/generated/{name}.html"
+    for name in ("numpy", "numpy.linalg", "numpy.__version__", "numpy.no_such_thing", "cupy.no_such_thing", "os.path"):
+        assert elsewhere.address(name) is None
+
+
+PAGES = {
+    "index": r"""# Front
+> About.
+
+As equations 2.1 and
+2.2 say, [equation 2.1](02_rnn.ipynb), equation 14, (2.3) and (0.5). `np.tanh(x)`, `rnn_step`, `step`.
+""",
+    "02_rnn": r"""# Units
+> About.
+
+$$a = b \tag{2.1}$$
+
+\begin{align}
+c &= d \tag{2.2} \\
+e &= f \tag{2.3}
+\end{align}
+
+By equation 2.3.
+""",
+}
+
+
+def site(folder, pages, *cells):
+    "(pages as parsed HTML, warnings about these pages) of a small site."
+    from bs4 import BeautifulSoup
+    from sphinx.application import Sphinx
+    for name, text in pages.items():
+        nbformat.write(notebook(text.replace("\\\\", "\\"), *(cells if name == "02_rnn" else ())), folder / f"{name}.ipynb")
+    said = StringIO()
+    docs = Path(execute.__file__).parent
+    Sphinx(folder, docs, folder / "html", folder / "trees", "html", status=None, warning=said,
+           confoverrides={"html_theme": "basic", "html_theme_options": {}}).build()
+    html = {name: BeautifulSoup((folder / "html" / f"{name}.html").read_text(), "html.parser") for name in pages}
+    return html, [line for line in said.getvalue().splitlines() if ".ipynb" in line]
+
+
+@pytest.mark.filterwarnings("ignore:.myst_parser")
+def test_a_site_with_links(tmp_path):
+    cells = "#| default_exp rnn", "#| export\ndef rnn_step(): pass", "rnn_step()\nnp.tanh(0)\nstep()"
+    html, said = site(tmp_path, PAGES, *cells)
+    assert said == []
+    front = [(link.get_text(), link["href"]) for link in html["index"].select("p a.reference")]
+    assert front == [
+        ("equations 2.1", "02_rnn.html#eq-2.1"), ("2.2", "02_rnn.html#eq-2.2"), ("equation 2.1", "02_rnn.html#eq-2.1"),
+        ("(2.3)", "02_rnn.html#eq-2.3"), ("np.tanh(x)", "https://numpy.org/doc/stable/reference/generated/numpy.tanh.html"),
+        ("rnn_step", "api/rnn.html#seqbook.rnn.rnn_step")]
+    chapter = html["02_rnn"]
+    assert [tag["id"] for tag in chapter.select(".equation-links a")] == ["eq-2.1", "eq-2.2", "eq-2.3"]
+    assert [link["href"] for link in chapter.find_all("a", string="equation 2.3")] == ["#eq-2.3"]
+    assert [(link.get_text(), link["title"]) for link in chapter.select("pre a")] == [
+        ("rnn_step", "seqbook.rnn.rnn_step"), ("np.tanh", "numpy.tanh")]
+
+
+@pytest.mark.parametrize("text, warning", [
+    ("# Front\n> About.\n\nBy equation 2.9.", "equation 2.9 is spoken of, but there is none"),
+    ("# Front\n> About.\n\n$$a \\tag{2.1}$$", "duplicate label eq-2.1"),
+])
+def test_equations_that_are_amiss_are_warnings(tmp_path, text, warning):
+    html, said = site(tmp_path, {**PAGES, "index": text})
+    assert len(said) == 1 and warning in said[0]
 
 
 # ---- reference
@@ -183,6 +314,13 @@ def step(
     return p
 
 
+def refuse(
+    sizes,  # two numbers
+):
+    raise ValueError(f"sizes: expected {1}, {2}, "
+                     f"got {sizes}" + " or more")
+
+
 def test_comments_beside_parameters():
     assert reference.docments(inspect.getsource(step)) == {
         "p": "weights", "x": "(B, n_x) the input x^<t>", "activation": '"tanh", "relu" or "sigmoid"',
@@ -196,7 +334,42 @@ def test_entries_of_the_reference():
     assert reference.fields(step) == [
         ":Parameters:", "   - **p** (``Pair``) – weights", r"   - **x** – (B, n\_x) the input x^<t>",
         '   - **activation** – "tanh", "relu" or "sigmoid"', "   - **scale** – two numbers", ":Returns: state at t, cache", ""]
+    assert reference.fields(refuse) == [
+        ":Parameters:", "   - **sizes** – two numbers", ":Raises:", "   - **ValueError** – sizes: expected …, got … or more", ""]
+    assert reference.raised("def f():\n    raise e\n    raise KeyError(key)") == []
     assert reference.on_signature(None, "function", "step", step, None, None, None)[0] == "(p, x, activation='tanh', *rest, scale=(1, 2))"
+
+
+def test_names_explain_themselves_once():
+    known = reference.explained("seqbook.rnn.RNN.step")
+    assert known["state"] and known["lengths"] and reference.explained("other.name") == {}
+    entry = "\n".join(reference.fields(importlib.import_module("seqbook.rnn").RNN.step, "seqbook.rnn.RNN.step"))
+    assert "**x** – (B, n\\_x)" in entry and "**state** – " in entry
+
+
+PUBLIC = [(module.name, name) for module in pkgutil.iter_modules(importlib.import_module("seqbook").__path__)
+          if not module.name.startswith("_") for name in importlib.import_module(f"seqbook.{module.name}").__all__]
+
+
+@pytest.mark.parametrize("module", sorted({module for module, _ in PUBLIC}))
+def test_the_reference_knows_every_name(module):
+    modules, origin = reference.chapters(Path(execute.__file__).parents[1] / "nbs")
+    loaded = importlib.import_module(f"seqbook.{module}")
+    names = [name for home, name in PUBLIC if home == module]
+    assert [name for name in names if f"seqbook.{module}.{name}" not in origin] == []
+    made = [name for name in names if inspect.isfunction(getattr(loaded, name)) or inspect.isclass(getattr(loaded, name))]
+    assert [name for name in made if not (getattr(loaded, name).__doc__ or "").strip()] == []
+    data = reference.constants(f"seqbook.{module}")
+    assert [name for name in names if name not in made and f".. py:data:: seqbook.{module}.{name}\n" not in data] == []
+
+
+def test_every_parameter_of_what_the_package_offers_is_explained():
+    package, silent = importlib.import_module("seqbook"), []
+    for function in filter(inspect.isfunction, (getattr(package, name) for name in package.__all__)):
+        name = f"{function.__module__}.{function.__name__}"
+        known = reference.explained(name) | reference.docments(inspect.getsource(function))
+        silent += [f"{name}: {parameter}" for parameter in inspect.signature(function).parameters if parameter not in known]
+    assert silent == []
 
 
 def test_docstrings_are_taken_literally():
@@ -214,6 +387,69 @@ def test_chapters_know_their_modules(tmp_path):
     assert modules == {"seqbook.rnn": {"02_rnn": "The unit", "practice/back": "Back"}}
     assert origin == {"seqbook.rnn.f": "02_rnn", "seqbook.rnn.g": "practice/back"}
 
+
+# ---- works cited
+ROOT = Path(execute.__file__).parents[1]
+ITEM = re.compile(r"^[*-] (.*(?:\n  .*)*)", re.MULTILINE)
+
+
+def plain(text):
+    "Letters and digits alone: styles of citing differ."
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def texts(name):
+    "The Markdown cells of a notebook."
+    return [cell.source for cell in nbformat.read(ROOT / "nbs" / f"{name}.ipynb", as_version=4).cells if cell.cell_type == "markdown"]
+
+
+def cited():
+    "(chapter, item) of all lists of references; an item that names code points to documentation, not to a work."
+    for name in execute.notebooks(ROOT):
+        for text in texts(name) if not name.startswith("reference/") else ():
+            for section in re.findall(r"^##+ References[^\n]*\n(.*?)(?=^##|\Z)", text, re.MULTILINE | re.DOTALL):
+                yield from ((name, item) for item in ITEM.findall(section) if "`" not in item.partition(",")[0])
+
+
+def works():
+    "{title: (item of the bibliography, chapters that it says cite it)}; of a long title what precedes the colon."
+    found = {}
+    for item in (item for text in texts("reference/bibliography") for item in ITEM.findall(text)):
+        title = re.search(r"(?<!\\)\*(.+?)(?<!\\)\*", item)[1]
+        title = plain(title.partition(": ")[0] if title.find(": ") > 40 else title)
+        found[title] = item, set(re.findall(r"\(\.\./([\w/]+)\.ipynb\)", item.partition("Cited in ")[2]))
+    return found
+
+
+def test_every_work_cited_is_in_the_bibliography():
+    known, saying = works(), {}
+    for name, item in cited():
+        titles = [title for title in known if title in plain(item)]
+        assert titles, f"nbs/reference/bibliography.ipynb lacks a work that {name} cites: {item}"
+        saying.setdefault(max(titles, key=len), set()).add(name)
+    for title, (item, names) in known.items():
+        assert saying.get(title, set()) == names, f"nbs/reference/bibliography.ipynb: cited in {saying.get(title)}: {item}"
+
+
+def test_the_bibliography_is_sorted_and_of_one_style():
+    items = [item for item, _ in works().values()]
+    assert len(items) > 80 and len({plain(item.partition("Cited in")[0]) for item in items}) == len(items)
+    for item in items:
+        work, _, chapters = item.partition(" Cited in ")
+        assert re.fullmatch(r"[^*\[]+, (?:\[\*.+\*\]\(https://\S+\)|\*.+\*), [^*]+\.", work), work
+        assert re.fullmatch(r"(?:\[[\w ]+\]\(\.\./[\w/]+\.ipynb\)(?:, |\.$))+", chapters), chapters
+
+
+def test_the_symbols_are_those_of_the_library(monkeypatch):
+    "The table's own hidden cells, run again: a change of its text alone would not run them."
+    monkeypatch.chdir(ROOT / "nbs" / "reference")
+    cells = nbformat.read("symbols.ipynb", as_version=4).cells
+    names = {}
+    for cell in cells:
+        if cell.cell_type == "code" and "get_ipython" not in cell.source:
+            exec(compile(cell.source, "symbols.ipynb", "exec"), names)
+    headings = [cell.source.splitlines()[0].removeprefix("## ") for cell in cells if cell.source.startswith("## ")]
+    assert headings == names["HEADINGS"]
 
 # ---- the map of the book
 def test_imports_run_one_way():
@@ -237,7 +473,6 @@ def test_the_map_stands_in_the_front_page(tmp_path):
     nbdev_cells.drawn(nb, tmp_path)
     text = nb.cells[1].source
     assert text == '<div class="book-map">\n<svg>\n<a href="02_rnn.html">2</a>\n</svg>\n</div>\n\nmore'
-
 
 # ---- README
 def test_readme():
