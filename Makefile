@@ -7,7 +7,7 @@ PORT   ?= 8000
 SHELL  := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help book test install data site serve lab export execute shakespeare hooks clean always
+.PHONY: help book test install data site serve lab export execute shakespeare recorded hooks clean always
 
 help:
 	@echo "make book         install, fetch the data, run every chapter, build the site in $(SITE)"
@@ -17,6 +17,7 @@ help:
 	@echo "make export       write seqbook/ from the notebooks"
 	@echo "make execute      run the chapters and keep their outputs in nbs/ (make execute NB=02_rnn for one)"
 	@echo "make shakespeare  train on the complete works and record the result (half an hour on two cores)"
+	@echo "make recorded APP=music   the longer run of an application's chapter, its figures recorded"
 	@echo "make hooks        git hooks: notebooks cleaned and exports in sync at each commit"
 	@echo "make clean        remove the environment and everything built"
 
@@ -39,7 +40,7 @@ $(VENV)/made: always
 	$(FINISHED) && exit 0; \
 	$(USABLE) || $(PYTHON) -m venv --clear $(VENV) || exit 1; \
 	echo "== environment: $(VENV) ($$($(BIN)/python -V))"; \
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs]' \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,docs,applications]' \
 	  || { echo "The packages could not be installed: check the network and pip's settings (pip config list), then run make again."; exit 1; }; \
 	touch $@
 
@@ -58,7 +59,7 @@ $(VENV)/lab: $(VENV)/made
 install: $(VENV)/made
 
 data: $(VENV)/made
-	@$(BIN)/python -m seqbook.data
+	@$(BIN)/python -m seqbook.data all
 
 # ---- the book
 book: data
@@ -88,7 +89,7 @@ test: $(VENV)/made $(PEERS) data
 	@$(BIN)/python docs/book_map.py --check
 	@$(BIN)/python docs/readme.py --check
 	@echo "== chapters run"
-	@$(BIN)/python docs/execute.py
+	@$(BIN)/python docs/execute.py --strict
 	@echo "== site"
 	@$(MAKE) --no-print-directory site
 	@echo "== tests"
@@ -105,6 +106,9 @@ execute: export
 
 shakespeare: data
 	@$(BIN)/python benchmarks/shakespeare.py $(ARGS)
+
+recorded: data
+	@$(BIN)/python benchmarks/applications.py $(APP)
 
 hooks: $(VENV)/made
 	@git config core.hooksPath .githooks

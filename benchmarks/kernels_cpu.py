@@ -14,14 +14,12 @@ graph in PyTorch; forward and backward yields all gradients.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import time
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+import record
+
 CELLS = ((32, 32, 64, 128), (64, 32, 128, 256), (100, 64, 128, 512), (50, 1, 64, 128), (128, 16, 256, 256))
 FIELDS = ("T", "B", "n_x", "n_a")
 
@@ -32,13 +30,13 @@ def arguments():
     p.add_argument("--repeat", type=int, default=9, help="timed calls of each")
     p.add_argument("--patience", type=float, default=20, help="seconds to wait for a quiet moment, at each call")
     p.add_argument("--ladder", action="store_true", help="the rungs of the ladder and the first calls only")
-    p.add_argument("--results", default=str(HERE / "results" / "kernels_cpu.json"), help="file for the result; - for none")
+    p.add_argument("--results", default=str(record.RESULTS / "kernels_cpu.json"), help="file for the result; - for none")
     p.add_argument("--note", default="", help="what the reader of the result should know, such as other work on the machine")
     return p.parse_args()
 
 
 args = arguments()
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+for name in record.THREADS:
     os.environ[name] = str(args.threads)
 
 import numpy as np  # noqa: E402
@@ -241,23 +239,10 @@ def first_calls():
             "s = time.perf_counter()\nY, _, back = k.{u}_compiled(p, X)\nback(Y)\nprint(time.perf_counter() - s)")
     with tempfile.TemporaryDirectory() as folder:
         for unit in ("rnn", "gru", "lstm"):
-            env = os.environ | {"NUMBA_CACHE_DIR": str(Path(folder) / unit), "PYTHONPATH": str(HERE.parent)}
+            env = os.environ | {"NUMBA_CACHE_DIR": str(Path(folder) / unit), "PYTHONPATH": str(record.RESULTS.parents[1])}
             run = lambda env=env, unit=unit: float(subprocess.run(
                 [os.sys.executable, "-c", code.format(u=unit)], env=env, check=True, capture_output=True, text=True).stdout)
             yield {"unit": unit.upper(), "compiled": round(run(), 2), "from the cache": round(run(), 2)}
-
-
-def machine():
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
-    return {"cpu": cpu, "cores": os.cpu_count(), "vector_bytes": k.BYTES, "system": platform.system()}
-
-
-def commit():
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True)
-    return done.stdout.strip() or None
 
 
 def save(result, run=None):
@@ -267,17 +252,17 @@ def save(result, run=None):
     path = Path(args.results)
     kept = json.loads(path.read_text()) if path.exists() else {"runs": []}
     runs = [r for r in kept["runs"] if run is None or r["threads"] != args.threads] + ([run] if run else [])
-    path.write_text(json.dumps(kept | result | {"runs": sorted(runs, key=lambda r: r["threads"])}, indent=1) + "\n")
+    record.write(path, kept | result | {"runs": sorted(runs, key=lambda r: r["threads"])})
 
 
 def main():
     torch.set_num_threads(args.threads)
     result = {
         "what": "compiled kernels on the CPU, float32: rungs in GFLOP/s, layers in milliseconds",
-        "machine": machine(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("numpy", "numba", "torch")}},
+        "machine": record.machine() | {"vector_bytes": k.BYTES},
+        "versions": record.versions("numpy", "numba", "torch"),
     }
-    run = {"threads": args.threads, "commit": commit(), "date": datetime.now(timezone.utc).date().isoformat(), "note": args.note,
+    run = {"threads": args.threads, "commit": record.commit(), "date": record.today(), "note": args.note,
            "clock": "processor time" if args.threads == 1 else "clock"}
     if args.threads > 1:
         result |= {"ladder": list(ladder()), "first_calls": list(first_calls())}

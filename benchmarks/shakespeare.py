@@ -11,10 +11,6 @@ scored once. The model and its checkpoint lie in the cache folder of the data se
 """
 import argparse
 import json
-import os
-import platform
-import resource
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -22,16 +18,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import record
+from record import commit, machine, peak_mib
 
-import seqbook
 from seqbook.backend import leaves
 from seqbook.data import cache_dir, shakespeare
 from seqbook.language_model import LanguageModel, split_works, tuned_ngram
 from seqbook.notation import Vocabulary
 from seqbook.optim import Adam, cosine, warmup
 from seqbook.rnn import softmax
-
-HERE = Path(__file__).resolve().parent
 
 
 def arguments():
@@ -46,41 +41,10 @@ def arguments():
     p.add_argument("--lr", type=float, default=3e-3, help="highest learning rate, after a warm-up of up to 200 steps; then half a cosine")
     p.add_argument("--clip", type=float, default=1.0, help="largest norm of a gradient")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--results", default=str(HERE / "results" / "shakespeare.json"), help="file for the result; - for none")
+    p.add_argument("--results", default=str(record.RESULTS / "shakespeare.json"), help="file for the result; - for none")
     p.add_argument("--note", default="", help="what the reader of the result should know, such as other work on the machine")
     p.add_argument("--quiet", action="store_true", help="no progress bar")
     return p.parse_args()
-
-
-def machine():
-    "What the numbers depend on."
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    threads = {k: os.environ[k] for k in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS") if k in os.environ}
-    return {"cpu": cpu, "cores": os.cpu_count(), "threads": threads, "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(), "numpy": np.__version__, "seqbook": seqbook.__version__}
-
-
-def commit():
-    "The commit that is checked out, or None."
-    try:
-        command = ["git", "rev-parse", "--short=12", "HEAD"]
-        return subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def peak_mib():
-    "Largest memory of this process so far."
-    try:  # getrusage would count the parent's memory in a process that was just started
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return round(int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 2**10)
-    except (OSError, StopIteration):
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def counted(name, order, smoothing, n_v, train, valid, test):
@@ -202,12 +166,11 @@ def main():
         result = {"what": "bits per character on held-out text of Shakespeare's complete works", "rows": rows, "network_beats": beaten,
                   "split": {"how": "each work 90 / 5 / 5, in order, at line ends", "works": len(corpus.works), "symbols": len(vocabulary),
                             "train": len(train), "valid": len(valid), "test": len(test)},
-                  "settings": settings, "steps_done": done, "seed": a.seed, "commits": clock.commits, "machine": machine(), "note": a.note,
+                  "settings": settings, "steps_done": done, "seed": a.seed, "commits": clock.commits, "machine": machine(),
+                  "versions": record.versions("numpy", "seqbook"), "note": a.note,
                   "source": corpus.source, "citation": corpus.citation, "history": history.to_dict(), "samples": samples}
-        path = Path(a.results)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        print(f"\nwritten: {path.name}")
+        record.write(a.results, result)
+        print(f"\nwritten: {Path(a.results).name}")
 
 
 if __name__ == "__main__":

@@ -22,11 +22,15 @@ LAYERS = {  # from the bottom of the imports up; colours of a tile and of its ed
     "arrays": (("backend", "notation"), "#e8eef4", "#54708a"),
     "units": (("rnn", "bptt", "vanishing", "gru", "lstm", "brnn", "deep_rnn"), "#dff0f7", "#0b6e99"),
     "practice": (("data", "datasets", "optim", "training"), "#fdebdd", "#b4551d"),
-    "models": (("rnn_types", "language_model", "sampling"), "#e6f2e3", "#3d7a34"),
+    "models": (("rnn_types", "language_model", "sampling", "ctc"), "#e6f2e3", "#3d7a34"),
     "bridges": (("course", "interop", "interactive"), "#efe8f5", "#6d4a8f"),
+    "speed": (("kernels_cpu", "kernels_gpu"), "#fbe4e4", "#a33b3b"),
+    "applications": (tuple(f"applications.{name}" for name in (
+        "sentiment", "named_entities", "dna", "music", "speech", "translation", "activity", "names")), "#f7ecd8", "#8a6414"),
 }
 SAYS = {"arrays": "what is computed with", "units": "what is computed", "practice": "what it takes to learn",
-        "models": "what people use", "bridges": "to and from elsewhere"}
+        "models": "what people use", "bridges": "to and from elsewhere",
+        "speed": "the same, in machine code", "applications": "each on real data"}
 WIDTH, TILE, HIGH, GAP, LEFT, ABREAST = 828, 154, 46, 8, 164, 4
 
 
@@ -61,8 +65,8 @@ def upward():
     "Imports that go against the layers, as sentences; there should be none."
     layer = {module: i for i, (modules, _, _) in enumerate(LAYERS.values()) for module in modules}
     for module in layer:
-        tree = ast.parse(read(ROOT / "seqbook" / f"{module}.py"))
-        used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1}
+        tree, level = ast.parse(read(ROOT / "seqbook" / f"{module.replace('.', '/')}.py") or ""), module.count(".") + 1
+        used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == level}
         yield from (f"{module} imports {other}" for other in sorted(used & layer.keys()) if layer[other] > layer[module])
 
 
@@ -72,11 +76,13 @@ def draw(
     "Layer on layer, the chapters of each in the order of their numbers, every tile a link."
     body, y = [], 14
     for name, (modules, tint, edge) in LAYERS.items():
+        here = sorted((book[module] for module in modules if module in book), key=lambda c: (c[0] is None, c[0]))
+        if not here:
+            continue
         if body:
             body.append(f'<path d="M{LEFT + TILE / 2:g} {y - 25}v17m-6 -7 6 7 6 -7" fill="none" stroke="#6b7680" stroke-width="2"/>')
         body.append(f'<text x="16" y="{y + 21}" font-size="16" font-weight="600" fill="{edge}">{name}</text>')
         body.append(f'<text x="16" y="{y + 39}" font-size="12" fill="#4a5560">{SAYS[name]}</text>')
-        here = sorted((book[module] for module in modules if module in book), key=lambda c: (c[0] is None, c[0]))
         for i, chapter in enumerate(here):
             body.append(tile(LEFT + i % ABREAST * (TILE + GAP), y + i // ABREAST * (HIGH + GAP), *chapter, tint, edge))
         y += -(-len(here) // ABREAST) * (HIGH + GAP) + 26
@@ -87,7 +93,8 @@ def draw(
 
 def described(book):
     "The picture in words."
-    parts = (f"{name}: {', '.join(book[m][1] for m in modules if m in book)}" for name, (modules, _, _) in LAYERS.items())
+    parts = (f"{name}: {', '.join(book[m][1] for m in modules if m in book)}" for name, (modules, _, _) in LAYERS.items()
+             if book.keys() & set(modules))
     return f"The chapters in layers, each using those above it. {'; '.join(parts)}."
 
 

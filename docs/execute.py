@@ -22,6 +22,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from copy import deepcopy
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -40,11 +41,16 @@ from seqbook.data import CATALOGUE, cache_dir  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+RECORDED = "> [!NOTE]\n> This chapter's data were not to be had where the page was built: it shows the outputs recorded with it."
 PICTURES = {".png", ".svg", ".jpg", ".jpeg", ".gif", ".webp"}
 
 
 class NotebookFailed(Exception):
     "A notebook could not be run to its end; the message says which, where and why."
+
+
+class DataMissing(NotebookFailed):
+    "A notebook needs data that cannot be had here."
 
 
 def main(argv=None):
@@ -55,9 +61,11 @@ def main(argv=None):
     parser.add_argument("--inplace", action="store_true", help="write the outputs into the committed notebooks")
     parser.add_argument("--jobs", type=int, default=min(2, processors()), help="notebooks side by side (default %(default)s)")
     parser.add_argument("--timeout", type=int, default=900, help="seconds a single cell may take (default 900)")
+    parser.add_argument("--strict", action="store_true", help="fail where a chapter's data are missing; else keep its recorded outputs")
     args = parser.parse_args(argv)
     try:
-        execute(ROOT, args.names, force=args.force, inplace=args.inplace, timeout=args.timeout, jobs=max(1, args.jobs))
+        execute(ROOT, args.names, force=args.force, inplace=args.inplace, timeout=args.timeout, jobs=max(1, args.jobs),
+                strict=args.strict)
     except NotebookFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -74,6 +82,7 @@ def execute(
     inplace=False,  # write the outputs into the committed notebooks as well
     timeout=900,    # seconds a single cell may take
     jobs=1,         # notebooks side by side
+    strict=False,   # fail where data are missing
 ):                  # -> {name: seconds, or None where it was up to date}
     "Bring the executed copies up to date, in order; raises NotebookFailed at the first error."
     books, out = notebooks(root), root / "docs" / "_build" / "notebooks"
@@ -82,7 +91,8 @@ def execute(
         tidy(root, out, books)
     start, done = perf_counter(), {}
     with ThreadPoolExecutor(jobs) as pool:
-        running = {name: pool.submit(refresh, root, path, out / f"{name}.ipynb", f"{name} ({i}/{len(chosen)})", force, timeout, jobs)
+        running = {name: pool.submit(refresh, root, path, out / f"{name}.ipynb", f"{name} ({i}/{len(chosen)})", force, timeout,
+                                      jobs, strict)
                    for i, (name, path) in enumerate(chosen.items(), 1)}
         try:
             for name, future in running.items():
@@ -162,7 +172,8 @@ def refresh(
     force,    # run it even if it is up to date
     timeout,  # seconds a single cell may take
     jobs=1,   # notebooks that share the processors
-):            # -> seconds it ran, None if it was up to date
+    strict=False,  # fail where data are missing, instead of keeping the recorded outputs
+):            # -> seconds it ran, None if it was up to date, or was not run
     "Run one notebook unless the copy's outputs are still those of this code; the text is always brought over."
     try:
         nb = nbformat.read(path, as_version=4)
@@ -176,7 +187,15 @@ def refresh(
             new.outputs, new.execution_count = old.outputs, old.execution_count
     else:
         stamp(copy).unlink(missing_ok=True)
-        seconds = run(root, path, nb, label, timeout, jobs)
+        recorded = deepcopy(nb)
+        try:
+            seconds = run(root, path, nb, label, timeout, jobs)
+        except DataMissing as missing:
+            if strict:
+                raise
+            tqdm.write(f"not run, its page shows the recorded outputs: {missing}")
+            nb, print_of_this = recorded, ""  # tried again the next time
+            nb.cells.insert(1, nbformat.v4.new_markdown_cell(RECORDED))
     text = nbformat.writes(nb) + "\n"
     if read(copy) != text:
         write(copy, text)
@@ -204,6 +223,8 @@ def run(
         try:
             runner.execute(env=env)
         except CellExecutionError as error:
+            if error.ename == "DataUnavailable":
+                raise DataMissing(f"{path.relative_to(root).as_posix()}: {error.evalue}") from None
             said = ": ".join(filter(None, [error.ename, error.evalue]))
             raise NotebookFailed(f"{runner.where(path.relative_to(root))}: {said}") from None
         except CellTimeoutError:

@@ -1017,7 +1017,7 @@ def _sword_verses(folder):
     try:
         from pysword.modules import SwordModules
     except ImportError:
-        raise ImportError('verse_pairs: expected the package pysword for modules of SWORD; pip install "seqbook[verses]"') from None
+        raise ImportError('verse_pairs: expected the package pysword for modules of SWORD; pip install "seqbook[applications]"') from None
     modules = SwordModules(str(folder))
     modules.parse_modules()
     bible, verses, number = modules.get_bible_from_module(_SPANISH), {}, 0

@@ -22,7 +22,7 @@ def exported_anew(folder: Path) -> Path:
 
 def differences(committed: Path, fresh: Path) -> list[str]:
     "Names of the modules that differ or stand on one side only."
-    names = {p.name for folder in (committed, fresh) for p in folder.glob("*.py")}
+    names = {p.relative_to(folder).as_posix() for folder in (committed, fresh) for p in folder.rglob("*.py")}
     same = lambda a, b: a.exists() and b.exists() and filecmp.cmp(a, b, shallow=False)
     return [n for n in sorted(names) if not same(committed / n, fresh / n)]
 
