@@ -31,7 +31,7 @@ LAYERS = {  # from the bottom of the imports up; colours of a tile and of its ed
 SAYS = {"arrays": "what is computed with", "units": "what is computed", "practice": "what it takes to learn",
         "models": "what people use", "bridges": "to and from elsewhere",
         "speed": "the same, in machine code", "applications": "each on real data"}
-WIDTH, TILE, HIGH, GAP, LEFT, ABREAST = 828, 154, 46, 8, 164, 4
+WIDTH, TILE, HIGH, GAP, LEFT, ABREAST, LINE = 588, 112, 48, 6, 114, 4, 16  # LINE in letters; narrow, to stand beside code
 
 
 def main(argv=None):
@@ -74,21 +74,22 @@ def draw(
     book,  # what `chapters` found
 ):         # -> SVG text
     "Layer on layer, the chapters of each in the order of their numbers, every tile a link."
-    body, y = [], 14
+    body, y = [], 10
     for name, (modules, tint, edge) in LAYERS.items():
         here = sorted((book[module] for module in modules if module in book), key=lambda c: (c[0] is None, c[0]))
         if not here:
             continue
         if body:
-            body.append(f'<path d="M{LEFT + TILE / 2:g} {y - 25}v17m-6 -7 6 7 6 -7" fill="none" stroke="#6b7680" stroke-width="2"/>')
-        body.append(f'<text x="16" y="{y + 21}" font-size="16" font-weight="600" fill="{edge}">{name}</text>')
-        body.append(f'<text x="16" y="{y + 39}" font-size="12" fill="#4a5560">{SAYS[name]}</text>')
+            body.append(f'<path d="M{LEFT + TILE / 2:g} {y - 18}v12m-4 -5 4 5 4 -5" fill="none" stroke="#6b7680" stroke-width="1.5"/>')
+        body.append(f'<text x="10" y="{y + 17}" font-size="13" font-weight="600" fill="{edge}">{name}</text>')
+        body += [f'<text x="10" y="{y + 32 + 12 * i}" font-size="10.5" fill="#4a5560">{line}</text>'
+                 for i, line in enumerate(textwrap.wrap(SAYS[name], 18))]
         for i, chapter in enumerate(here):
             body.append(tile(LEFT + i % ABREAST * (TILE + GAP), y + i // ABREAST * (HIGH + GAP), *chapter, tint, edge))
-        y += -(-len(here) // ABREAST) * (HIGH + GAP) + 26
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y - 18}" role="img" '
+        y += -(-len(here) // ABREAST) * (HIGH + GAP) + 14
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y - 10}" role="group" '
             f'font-family="system-ui, -apple-system, Segoe UI, sans-serif">\n<title>{escape(described(book))}</title>\n'
-            f'<rect width="{WIDTH}" height="{y - 18}" rx="10" fill="#fff"/>\n' + "\n".join(body) + "\n</svg>\n")
+            f'<rect width="{WIDTH}" height="{y - 10}" rx="10" fill="#fff"/>\n' + "\n".join(body) + "\n</svg>\n")
 
 
 def described(book):
@@ -99,14 +100,14 @@ def described(book):
 
 
 def tile(x, y, number, title, link, tint, edge):
-    "One chapter: its number, its title in at most two lines, a link."
-    lines = textwrap.wrap(title if number is None else f"{number} {title}", 20)
-    first = y + (28 if len(lines) == 1 else 20)
-    text = "".join(f'<tspan x="{x + 10}" y="{first + 17 * i}">{escape(line)}</tspan>' for i, line in enumerate(lines))
+    "One chapter: its number, its title in at most three lines, a link."
+    lines = textwrap.wrap(title if number is None else f"{number}\xa0{title}", LINE, break_long_words=False)
+    first = y + HIGH / 2 + 4 - 6.5 * (len(lines) - 1)
+    text = "".join(f'<tspan x="{x + 6}" y="{first + 13 * i:g}">{escape(line)}</tspan>' for i, line in enumerate(lines))
     if number is not None:
-        text = text.replace(f">{number} ", f'><tspan font-weight="700" fill="{edge}">{number}</tspan> ', 1)
-    return (f'<a href="{link}"><rect x="{x}" y="{y}" width="{TILE}" height="{HIGH}" rx="7" fill="{tint}" stroke="{edge}"/>'
-            f'<text font-size="13" fill="#1b2530">{text}</text></a>')
+        text = text.replace(f">{number}\xa0", f'><tspan font-weight="700" fill="{edge}">{number}</tspan> ', 1)
+    return (f'<a href="{link}"><rect x="{x}" y="{y}" width="{TILE}" height="{HIGH}" rx="6" fill="{tint}" stroke="{edge}"/>'
+            f'<text font-size="11" fill="#1b2530">{text}</text></a>')
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from docutils import nodes
 from elsewhere import address
 from equations import inside
 from nbdev_cells import PACKAGE
+from reference import parted
 
 ARRAYS = {"np": "numpy", "xp": "numpy", "cp": "cupy"}
 LANGUAGES = ("ipython3", "ipython", "python", "default")
@@ -145,8 +146,9 @@ def home(
     name,  # "seqbook.RNN"
 ):         # -> "seqbook.rnn.RNN", or the name as it is
     "The module that a thing of the library was made in, by whatever way it was reached."
-    thing = importlib.import_module(PACKAGE)
-    for part in name.split(".")[1:]:
+    module, inside = parted(name)
+    thing = importlib.import_module(module)
+    for part in inside.split(".") if inside else []:
         thing = getattr(thing, part, None)
     where, called = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     return f"{where}.{called}" if isinstance(where, str) and called else name

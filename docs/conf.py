@@ -17,7 +17,8 @@ copyright = settings["copyright"]
 language = "en"
 smartquotes = False  # "tanh" is code, not speech
 
-extensions = ["myst_nb", "nbdev_cells", "reference", "equations", "code_links", "offline_math", "sphinx_copybutton", "sphinx_design"]
+extensions = ["myst_nb", "nbdev_cells", "reference", "equations", "code_links", "offline_math", "plain_pages", "accessible",
+              "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["**/.*", ".*", "**/_*"]
 root_doc = "index"
 
@@ -42,10 +43,15 @@ toc_object_entries_show_parents = "hide"
 add_module_names = False
 python_maximum_signature_line_length = 76
 
+# light or dark is settled before anything is drawn; the theme alone leaves it open on the first page of a visit, and complains
+EARLY_THEME = ('(d => { d.mode ||= "auto"; d.theme ||= matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"; })'
+               "(document.documentElement.dataset)")
+
 html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = [str(here / "custom.css")]
 html_css_files = ["custom.css"]
+html_js_files = [(None, {"body": EARLY_THEME, "priority": 100})]
 html_show_sphinx = False
 html_copy_source = True
 html_sourcelink_suffix = ""
@@ -54,6 +60,11 @@ html_theme_options = {
     "show_toc_level": 2,
     "use_fullscreen_button": False,
     "use_download_button": True,
+    "repository_url": f"https://github.com/{settings['user']}/{settings['repo']}",
+    "repository_branch": settings["branch"],
+    "path_to_docs": settings["nbs_path"],
+    "launch_buttons": {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org",
+                       "colab_url": "https://colab.research.google.com"},
     "navigation_with_keys": True,
     "home_page_in_toc": True,
     "navbar_start": [], "navbar_center": [], "navbar_end": [], "navbar_persistent": [],

@@ -21,7 +21,7 @@ PARTS = {"practice": "In practice", "applications": "Applications", "papers": "P
 FIRST = ("reference/symbols", "reference/glossary", "reference/coming_from")  # before the rest of their part
 PROJECT = ("CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")  # files beside nbs/ that the site has too
 PICTURES = ("image/png", "image/svg+xml", "image/jpeg", "image/gif")
-LOOK_UP = "```{div} look-up\nTo look up: [symbols](reference/symbols.ipynb), [terms](reference/glossary.ipynb)\n```"
+LOOK_UP = "```{{div}} look-up\nTo look up: [symbols]({0}reference/symbols.ipynb), [terms]({0}reference/glossary.ipynb)\n```"
 CHAPTER = re.compile(r"(\d+)_[^/]+$")
 OUTSIDE = re.compile(r"(\]\()((?:\.\./)+)([^)\s#/]+)(?=[)#])")
 LINK = re.compile(r"(?<!!)\[([^\[\]]+)\]\(([^()\s#:]+)\.ipynb(?:#[^()\s]*)?\)")
@@ -36,8 +36,8 @@ def on_source(app, docname, source):
     if str(app.env.doc2path(docname)).endswith(".ipynb"):
         nb = page(nbformat.reads(source[0], as_version=4), lambda text: log.warning(text, location=docname))
         number(nb, docname)
-        if CHAPTER.match(docname) and FIRST[0] in app.env.found_docs:
-            nb.cells[:1] = [nb.cells[0], nbformat.v4.new_markdown_cell(LOOK_UP)]
+        if docname != app.config.root_doc and not docname.startswith("reference/") and FIRST[0] in app.env.found_docs:
+            nb.cells[:1] = [nb.cells[0], nbformat.v4.new_markdown_cell(LOOK_UP.format("../" * docname.count("/")))]
         if docname == app.config.root_doc:
             nb.cells.append(nbformat.v4.new_markdown_cell(contents(app.env.found_docs)))
             drawn(nb, Path(app.srcdir))
@@ -179,24 +179,36 @@ def drawn(
             cell.source = MAP.sub(lambda _, svg=svg: f'<div class="book-map">\n{svg}\n</div>', cell.source)
 
 
-def contents(
+def rank(
+    doc,  # a page, "practice/optim"
+):        # -> the place of its part in the sidebar
+    "The lecture, which lies at the top, comes first, a folder that nobody knows last."
+    order, part = ["", *PARTS], doc.rpartition("/")[0]
+    return order.index(part) if part in order else len(order)
+
+
+def parts_of(
     docs,  # iterable of page names, "02_rnn", "practice/optim", "api/rnn"
-):         # -> Markdown: the sidebar's parts, each with the pages that exist
-    "The lecture is what lies at the top; each folder is a part of its own; the front page is none."
+):         # -> {title: [pages]}, the sidebar's parts in their order, each with the pages that exist
+    "The lecture is what lies at the top; each folder is a part of its own; the front page belongs to none."
     parts = {"": []}
     for doc in sorted(docs, key=lambda doc: (FIRST.index(doc) if doc in FIRST else len(FIRST), doc)):
-        if not doc.startswith("api/"):
+        if not doc.startswith("api/") and doc != "index":
             parts.setdefault(doc.rpartition("/")[0], []).append(doc)
     if f"api/{PACKAGE}" in docs:  # which has the modules below it
         parts.setdefault("reference", []).append(f"api/{PACKAGE}")
-    order = ["", *PARTS]
-    folders = sorted(parts, key=lambda part: (order.index(part) if part in order else len(PARTS), part))
+    folders = sorted(parts, key=lambda part: (rank(f"{part}/"), part))
+    return {PARTS.get(folder, folder.capitalize()) if folder else "The lecture": parts[folder] for folder in folders if parts[folder]}
+
+
+def contents(
+    docs,  # iterable of page names
+):         # -> Markdown: the sidebar's parts
+    "One table of contents for each part."
     trees = []
-    for folder in folders:
-        pages = "\n".join(f"/{doc}" for doc in parts[folder] if doc != "index")
-        title = PARTS.get(folder, folder.capitalize()) if folder else "The lecture"
-        if pages:
-            trees.append(f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n{pages}\n```")
+    for title, pages in parts_of(docs).items():
+        listed = "\n".join(f"/{doc}" for doc in pages)
+        trees.append(f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n{listed}\n```")
     return "\n\n".join(trees)
 
 

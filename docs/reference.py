@@ -20,12 +20,13 @@ import re
 import textwrap
 import tokenize
 from functools import cache
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
 from directives import default_module, module_of, names, split
-from nbdev_cells import CHAPTER, PACKAGE, PARTS, qualified
+from nbdev_cells import CHAPTER, PACKAGE, PARTS, qualified, rank
 
 CODE = re.compile(r"(``[^`]+``|`[^`]+`)")
 LINK = re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+)\)")
@@ -171,10 +172,10 @@ def explained(
     name,  # a full name, "seqbook.rnn.RNN.step"
 ):         # -> {parameter: comment}
     "What a name in an entry's signature means where the entry does not say so."
-    module, _, inside = name.removeprefix(f"{PACKAGE}.").partition(".")
-    if not name.startswith(f"{PACKAGE}.") or not inside:
+    module, inside = parted(name)
+    if not module or not inside:
         return {}
-    module = importlib.import_module(f"{PACKAGE}.{module}")
+    module = importlib.import_module(module)
     found = LETTERS | meanings(module)
     owner, _, method = inside.rpartition(".")
     for base in reversed(getattr(module, owner).__mro__) if owner else ():
@@ -182,6 +183,19 @@ def explained(
             found |= docments(source_of(maker(base)))
             found |= docments(source_of(vars(base).get(method)))
     return found
+
+
+@cache
+def parted(
+    name,  # a full name, "seqbook.applications.sentiment.Model.fit"
+):         # -> ("seqbook.applications.sentiment", "Model.fit"); ("", the name) of what is not the library's
+    "A module's name, which may have dots, and what stands in the module."
+    if name.split(".")[0] != PACKAGE:
+        return "", name
+    module, rest = PACKAGE, name.split(".")[1:]
+    while rest and hasattr(importlib.import_module(module), "__path__") and find_spec(f"{module}.{rest[0]}"):
+        module = f"{module}.{rest.pop(0)}"
+    return module, ".".join(rest)
 
 
 @cache
@@ -288,8 +302,8 @@ def chapters(
 ):           # -> {module: {title, pages: {page: title}}}, {qualified name: page}
     "Which chapters write which modules, and where each name comes from."
     modules, origin = {}, {}
-    for path in sorted(folder.rglob("*.ipynb"), key=lambda path: ("/" in path.relative_to(folder).as_posix(), path)):
-        page = path.relative_to(folder).as_posix().removesuffix(".ipynb")
+    found = {path.relative_to(folder).as_posix().removesuffix(".ipynb"): path for path in folder.rglob("*.ipynb")}
+    for page, path in sorted(found.items(), key=lambda item: (rank(item[0]), item[0])):
         if any(part[0] in "._" for part in page.split("/")):
             continue
         nb = json.loads(path.read_text(encoding="utf-8"))
@@ -411,7 +425,7 @@ def on_docstring(app, what, name, obj, options, lines):
         lines += fields(obj, name)
     page = app.reference.origin.get(name)
     if page and what in ("function", "class", "exception"):
-        title = titles({page: app.reference.modules[".".join(name.split(".")[:2])][page]})[page]
+        title = titles({page: app.reference.modules[parted(name)[0]][page]})[page]
         lines += [".. rst-class:: written-in", "", f":ref:`Source: {title} <source-{name.lower()}>`", ""]
 
 
