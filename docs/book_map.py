@@ -19,7 +19,7 @@ from execute import ROOT, read, write  # noqa: E402
 
 MAP = ROOT / "nbs" / "map.svg"
 LAYERS = {  # from the bottom of the imports up; colours of a tile and of its edge
-    "arrays": (("backend", "notation"), "#e8eef4", "#54708a"),
+    "arrays": (("backend", "notation"), "#e8eef4", "#46627b"),
     "units": (("rnn", "bptt", "vanishing", "gru", "lstm", "brnn", "deep_rnn"), "#dff0f7", "#0b6e99"),
     "practice": (("data", "datasets", "optim", "training"), "#fdebdd", "#b4551d"),
     "models": (("rnn_types", "language_model", "sampling", "ctc"), "#e6f2e3", "#3d7a34"),

@@ -13,7 +13,7 @@ from sphinx.cmd.build import build_main
 HERE = Path(__file__).resolve().parent
 BUILT = HERE / "_build"
 NOTEBOOKS, SITE, TREES = BUILT / "notebooks", BUILT / "html", BUILT / "doctrees"
-SPHINX_OWN = {"genindex.html", "search.html", "py-modindex.html"}
+SPHINX_OWN = {"genindex.html", "search.html"}
 
 
 def main(argv=None):

@@ -49,10 +49,12 @@ EARLY_THEME = ('(d => { d.mode ||= "auto"; d.theme ||= matchMedia("(prefers-colo
 
 html_theme = "sphinx_book_theme"
 html_title = project
+html_favicon = str(here / "icon.svg")
 html_static_path = [str(here / "custom.css")]
 html_css_files = ["custom.css"]
 html_js_files = [(None, {"body": EARLY_THEME, "priority": 100})]
 html_show_sphinx = False
+html_domain_indices = False  # the reference lists the modules
 html_copy_source = True
 html_sourcelink_suffix = ""
 html_theme_options = {

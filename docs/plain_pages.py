@@ -66,7 +66,7 @@ def reference(
     name,  # which one, "api/rnn"
 ):         # -> Markdown
     "A page of the reference, read off the site."
-    article = BeautifulSoup(html, "html.parser").find("article", class_="bd-article")
+    article = BeautifulSoup(html, "html.parser").select_one("article.bd-article, [role=main]")
     for mark in article.select("a.headerlink, .toctree-wrapper"):
         mark.decompose()
     for signature in article.select("dt.sig"):

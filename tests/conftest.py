@@ -1,4 +1,6 @@
-"""What the tests share: a report of what was skipped for want of a GPU or a peer, by name."""
+"""What the tests share: a report of what was skipped for want of a GPU or a peer, by name, and a browser."""
+import os
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -35,3 +37,30 @@ def synchronisations():
     "The counter of the pretended device, empty at the start."
     DeviceArray.synchronisations.clear()
     return DeviceArray.synchronisations
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run",
+         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]  # it talks to the tests' own server and to nobody else
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium: $CHROMIUM, or the first one on PATH. Tests are skipped without one, unless SEQBOOK_REQUIRE_BROWSER=1.
+    One for each module, since no other event loop can run in this thread meanwhile."""
+    missing = pytest.fail if os.environ.get("SEQBOOK_REQUIRE_BROWSER") == "1" else pytest.skip
+    try:
+        from playwright.sync_api import Error, sync_playwright
+    except ImportError:
+        missing("needs playwright: pip install 'seqbook[browser]'")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        missing("needs a Chromium on PATH, or its path in the variable CHROMIUM")
+    root = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []  # which Chromium refuses to root
+    with sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=QUIET + root)
+        except Error as error:
+            missing(f"needs a Chromium that starts: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()

@@ -4,7 +4,6 @@ The last part needs `pip install "seqbook[browser]"` and a Chromium; it is skipp
 """
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 from io import BytesIO
 from xml.etree import ElementTree
@@ -354,19 +353,6 @@ def test_bad_input(call, error, message):
 
 
 # ---- in a browser
-
-@pytest.fixture(scope="module")
-def chromium():
-    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except sync.Error as error:
-            pytest.skip(f"needs a Chromium: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
-
 
 @pytest.fixture
 def show(chromium, tmp_path):
