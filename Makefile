@@ -13,7 +13,7 @@ help:
 	@echo "make book         install, fetch the data, run every chapter, build the site in $(SITE)"
 	@echo "make serve        read the site at http://localhost:$(PORT)"
 	@echo "make lab          open the chapters in JupyterLab"
-	@echo "make test         everything CI runs: exports in sync, chapters run, pytest, links of the site"
+	@echo "make test         everything CI runs: exports in sync, chapters run, pytest, the site in a browser"
 	@echo "make export       write seqbook/ from the notebooks"
 	@echo "make execute      run the chapters and keep their outputs in nbs/ (make execute NB=02_rnn for one)"
 	@echo "make shakespeare  train on the complete works and record the result (half an hour on two cores)"
@@ -52,6 +52,20 @@ $(VENV)/peers: $(VENV)/made
 	  || { echo "The peers could not be installed. Everything but the comparison with them runs without: make test PEERS="; exit 1; }
 	@touch $@
 
+# A Chromium to look at the site with: $CHROMIUM or one on PATH; else Debian's own, where we may install it.
+BROWSERS = chromium chromium-browser google-chrome google-chrome-stable
+CHROMIUM_IS_HERE = ( for b in "$${CHROMIUM:-}" $(BROWSERS); do test -n "$$b" && command -v "$$b" >/dev/null && exit 0; done; exit 1 )
+$(VENV)/browser: $(VENV)/made always
+	@$(CHROMIUM_IS_HERE) \
+	|| { command -v apt-get >/dev/null && test "$$(id -u)" = 0 && echo "== browser: the system's package chromium" \
+	     && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null \
+	     && $(CHROMIUM_IS_HERE); } \
+	|| { echo "There is no Chromium here to look at the site with: install one (Debian: apt install chromium), name one (make test CHROMIUM=/path/to/it), or go without (make test BROWSER=)."; exit 1; }
+	@test -e $@ && ! test $(VENV)/made -nt $@ && exit 0; \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[browser]' \
+	  || { echo "What drives the browser could not be installed. Everything but the tests of the site in it runs without: make test BROWSER="; exit 1; }; \
+	touch $@
+
 $(VENV)/lab: $(VENV)/made
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[lab]'
 	@touch $@
@@ -82,21 +96,25 @@ lab: $(VENV)/lab
 
 # ---- checks
 PEERS ?= $(VENV)/peers
-test: $(VENV)/made $(PEERS) data
+# BROWSER= means without a browser; its usual value, the name of a program, means with
+LOOK = $(if $(filter undefined,$(origin BROWSER))$(BROWSER),$(VENV)/browser)
+test: $(VENV)/made $(PEERS) $(LOOK) data
 	@echo "== exports in sync"
 	@$(BIN)/python tests/in_sync.py
 	@$(BIN)/ruff check seqbook tests docs benchmarks setup.py
 	@$(BIN)/python docs/book_map.py --check
 	@$(BIN)/python docs/readme.py --check
+	@$(BIN)/python docs/hosted.py --check
 	@echo "== chapters run"
 	@$(BIN)/python docs/execute.py --strict
 	@echo "== site"
 	@$(MAKE) --no-print-directory site
 	@echo "== tests"
-	@SEQBOOK_REQUIRE_SITE=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n auto tests
+	@SEQBOOK_REQUIRE_SITE=1 SEQBOOK_REQUIRE_BROWSER=$(if $(strip $(LOOK)),1) OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -rs -n auto tests
 
 # ---- for those who write
 export: $(VENV)/made
+	@$(BIN)/python docs/hosted.py
 	@$(BIN)/nbdev_export
 	@$(BIN)/python docs/book_map.py
 	@$(BIN)/python docs/readme.py

@@ -83,7 +83,7 @@ def contents(
 ):          # -> llms.txt
     "A title, a sentence, and the parts with their pages, each with the sentence under its title."
     title, about = heading(pages["index"])
-    first = pages["index"].split("\n\n")[1].replace("\n", " ")
+    first = pages["index"].split("\n\n")[1].replace("\n", " ").strip()
     text = f"# {title}\n\n> {about or first}\n"
     for part, names in parts_of(pages).items():
         listed = [(name, *heading(pages[name])) for name in names if name != "index"]

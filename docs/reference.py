@@ -372,7 +372,7 @@ def constants(
             continue
         line = next((line for line in lines if re.match(rf"{name}\s*=", line)), "")
         written, _, comment = line.partition("  # ")
-        out += f".. py:data:: {module}.{name}\n"
+        out += f".. py:data:: {name}\n   :module: {module}\n"
         written = written.partition("=")[2].strip() if complete(written) else repr(value) if isinstance(value, int | tuple) else ""
         out += f"   :value: {written}\n" if written else ""
         out += f"\n   {inline(comment)}\n" if comment else ""

@@ -7,6 +7,8 @@ const formulas = () => {
     const found = [...document.querySelectorAll(".math")].filter(math => !math.querySelector("mjx-container"))
         .map(math => "not set: " + math.textContent.trim().slice(0, 80));
     for (const wrong of document.querySelectorAll("mjx-merror")) found.push("wrong: " + wrong.getAttribute("data-mjx-error"));
+    for (const wrong of document.querySelectorAll("mjx-container [style*='color: red']"))
+        found.push("unknown: " + wrong.closest("mjx-container").querySelector("mjx-assistive-mml")?.textContent.trim().slice(0, 80));
     const walk = document.createTreeWalker(document.querySelector("main") || document.body, NodeFilter.SHOW_TEXT);
     while (walk.nextNode()) {
         const text = walk.currentNode;

@@ -205,7 +205,7 @@ def test_page(visit, name):
 def test_the_front_page_shows_in_one_screen_what_this_is(visit):
     "The sentence, a first model with what it prints, and the map: on a laptop, without scrolling."
     page = visit("index.html", **LAPTOP).page
-    first = page.locator("#A-first-model-in-ten-lines")
+    first = page.locator("section#a-first-model-in-ten-lines")
     code = "".join(first.locator(".cell_input pre").all_text_contents())
     assert 5 < len(code.strip().splitlines()) <= 10 and "bits per character" in first.locator(".cell_output").inner_text()
     assert page.locator(".book-map a").count() > 20
@@ -230,7 +230,8 @@ def test_search_finds(visit, words, place):
     seen = visit(f"search.html?q={words.replace(' ', '+')}")
     seen.page.wait_for_selector("#search-results ul.search li a")
     seen.page.wait_for_function("/finished|matching/i.test(document.querySelector('#search-results p, #search-results').textContent)")
-    found = seen.page.locator("#search-results ul.search li a").evaluate_all("links => links.map(link => new URL(link.href).pathname.slice(1))")
+    links = seen.page.locator("#search-results ul.search li a")
+    found = links.evaluate_all("links => links.map(link => new URL(link.href).pathname.slice(1))")
     assert place in found, found
     assert trouble(seen) == []
 
@@ -297,13 +298,13 @@ def test_a_chapter_opens_on_hosted_services(visit):
     assert not menu.locator("a").first.is_visible()
     menu.locator("button").click()
     links = {link.inner_text().strip(): link.get_attribute("href") for link in menu.locator("a").all() if link.is_visible()}
-    assert links["Binder"].startswith("https://mybinder.org/v2/gh/") and links["Binder"].endswith("?urlpath=lab/tree/nbs/practice/optim.ipynb")
-    assert links["Colab"].startswith("https://colab.research.google.com/github/") and links["Colab"].endswith("/nbs/practice/optim.ipynb")
+    assert re.fullmatch(r"https://mybinder\.org/v2/gh/[^?]+\?urlpath=lab/tree/nbs/practice/optim\.ipynb", links["Binder"])
+    assert re.fullmatch(r"https://colab\.research\.google\.com/github/.+/nbs/practice/optim\.ipynb", links["Colab"])
 
 
 def test_solutions_are_folded_until_wanted(visit):
     seen = visit("08_gru.html", java_script_enabled=False)
-    folded = seen.page.locator("article section:has(> h2#Exercises) details, article section#Exercises details")
+    folded = seen.page.locator("article section#exercises details")
     assert folded.count() > 2 and not any(part.get_attribute("open") for part in folded.all())
     first = folded.first
     assert not first.locator("> :not(summary)").first.is_visible()
@@ -317,7 +318,8 @@ def test_a_chapter_without_scripts(visit):
     figures = seen.page.locator("figure.seqbook-figure")
     assert figures.count() > 2 and all(figure.locator("svg").is_visible() for figure in figures.all())
     assert seen.page.locator("figure.seqbook-figure input:visible").count() == 0
-    assert seen.page.locator("div.cell_input pre").first.is_visible() and trouble(seen) == []
+    assert seen.page.locator("div.cell_input pre").first.is_visible()
+    assert [words for words in trouble(seen) if not re.match(r"failed: .*\.js", words)] == []  # scripts, announced but not wanted
 
 
 def test_a_chapter_on_paper(visit):
@@ -327,7 +329,7 @@ def test_a_chapter_on_paper(visit):
     seen.page.emulate_media(color_scheme="dark", media="print")
     for part in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-footer", "button.copybtn"):
         assert not seen.page.locator(part).first.is_visible(), part
-    solution = seen.page.locator("article section#Exercises details > :not(summary)").first
+    solution = seen.page.locator("article section#exercises details > :not(summary)").first
     assert solution.bounding_box()["height"] > 0
     assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)")
     assert len(seen.page.pdf()) > 100_000
@@ -349,7 +351,7 @@ def test_the_audit_agrees_about_colours(visit, name, scheme):
 
 
 # ---- the checks can fail
-CHAPTER = "08_gru.html"
+CHAPTER = "02_rnn.html"
 FAULTS = [  # what is put into the page, the check that has to find it, what it says
     ("<script>console.error('oh')</script>", trouble, "console: oh"),
     ("<script>nobody()</script>", trouble, "script: nobody is not defined"),
@@ -359,14 +361,15 @@ FAULTS = [  # what is put into the page, the check that has to find it, what it 
     ("<a href='#nowhere'>x</a>", broken_links, "#nowhere: no such place on this page"),
     ("<a href='09_lstm.html#nowhere'>x</a>", broken_links, "09_lstm.html#nowhere: no such place on that page"),
     ("<a href='http://example.org/'>x</a>", broken_links, "neither the site's nor safe"),
-    ("<p>Then \\(x^2\\) grows.</p>", formulas, "left as text: Then"),
+    ("<p class='mathjax_ignore'>Then \\(x^2\\) grows.</p>", formulas, "left as text: Then"),
     ("<p>Then $\\frac{1}{2}$ grows.</p>", formulas, "left as text: Then"),
-    ("<div class='math notranslate'>\\[\\nosuch{1}\\]</div>", formulas, r"wrong: .*\\nosuch"),
+    ("<div class='math notranslate'>\\[\\nosuch{1}\\]</div>", formulas, r"unknown: \\nosuch"),
+    ("<div class='math notranslate'>\\[{1\\]</div>", formulas, "wrong: .*brace"),
     ("<div class='math mathjax_ignore'>x</div>", formulas, "not set: x"),
     ("<pre>#| export\nx = 1</pre>", raw_markup, r"directive: #\| export"),
     ("<pre>%config A.b = 1</pre>", raw_markup, "directive: %config"),
     ("<pre>Traceback (most recent call last)\nValueError: no</pre>", raw_markup, "traceback: ValueError: no"),
-    ("<div class='cell'><div class='cell_output'><div class='output stderr'>Warning</div></div></div>", raw_markup, "error output: Warning"),
+    ("<div class='cell_output'><div class='output stderr'>Warning</div></div>", raw_markup, "error output: Warning"),
     ("<p>&gt; [!NOTE]</p>", raw_markup, r"markup: > \[!NOTE\]"),
     ("<img src='_static/icon.svg'>", pictures, "no words"),
     ("<img src='_static/icon.svg' alt='icon.svg'>", pictures, "no words"),
@@ -375,8 +378,8 @@ FAULTS = [  # what is put into the page, the check that has to find it, what it 
     ("<div class='cell_output'><img src='_static/icon.svg' alt='Three boxes side by side'></div>", pictures, "no caption: Three boxes"),
     ("<p style='color: #888; background: #fff'>grey</p>", contrast, "3.54 of 4.5: p"),
     ("<p style='opacity: .4'>faint</p>", contrast, "of 4.5: p"),
-    ("<svg viewBox='0 0 9 9' width='90' aria-hidden='true'><rect width='9' height='9' fill='#111'/><text y='5' font-size='2'>x</text></svg>",
-     contrast, "of 4.5: text"),
+    ("<svg viewBox='0 0 9 9' width='90' aria-hidden='true'><rect width='9' height='9' fill='#111'/><text y='5' font-size='2'>x</text>"
+     "</svg>", contrast, "of 4.5: text"),
     ("<p style='color: #333'>at noon</p>", by_night, "of 4.5: p"),
     ("<p style='color: #eee; background: none'>at night</p>", on_paper, "of 4.5: p"),
     ("<button></button>", audit, "critical button-name"),

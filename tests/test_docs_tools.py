@@ -27,7 +27,10 @@ import directives  # noqa: E402
 import elsewhere  # noqa: E402
 import equations  # noqa: E402
 import execute  # noqa: E402
+import hosted  # noqa: E402
+import accessible  # noqa: E402
 import nbdev_cells  # noqa: E402
+import plain_pages  # noqa: E402
 import readme  # noqa: E402
 import reference  # noqa: E402
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output  # noqa: E402
@@ -253,12 +256,13 @@ By equation 2.3.
 }
 
 
-def site(folder, pages, *cells):
-    "(pages as parsed HTML, warnings about these pages) of a small site."
+def site(folder, pages, *cells, of="02_rnn"):
+    "(pages as parsed HTML, warnings about these pages) of a small site; the cells stand on one of them."
     from bs4 import BeautifulSoup
     from sphinx.application import Sphinx
     for name, text in pages.items():
-        nbformat.write(notebook(text.replace("\\\\", "\\"), *(cells if name == "02_rnn" else ())), folder / f"{name}.ipynb")
+        (folder / name).parent.mkdir(exist_ok=True)
+        nbformat.write(notebook(text.replace("\\\\", "\\"), *(cells if name == of else ())), folder / f"{name}.ipynb")
     said = StringIO()
     docs = Path(execute.__file__).parent
     Sphinx(folder, docs, folder / "html", folder / "trees", "html", status=None, warning=said,
@@ -347,8 +351,10 @@ def test_names_explain_themselves_once():
     assert "**x** – (B, n\\_x)" in entry and "**state** – " in entry
 
 
-PUBLIC = [(module.name, name) for module in pkgutil.iter_modules(importlib.import_module("seqbook").__path__)
-          if not module.name.startswith("_") for name in importlib.import_module(f"seqbook.{module.name}").__all__]
+HERE = importlib.import_module("seqbook").__path__
+MODULES = sorted(module.name.removeprefix("seqbook.") for module in pkgutil.walk_packages(HERE, "seqbook.")
+                 if not module.ispkg and not module.name.rpartition(".")[2].startswith("_"))
+PUBLIC = [(module, name) for module in MODULES for name in importlib.import_module(f"seqbook.{module}").__all__]
 
 
 @pytest.mark.parametrize("module", sorted({module for module, _ in PUBLIC}))
@@ -360,7 +366,7 @@ def test_the_reference_knows_every_name(module):
     made = [name for name in names if inspect.isfunction(getattr(loaded, name)) or inspect.isclass(getattr(loaded, name))]
     assert [name for name in made if not (getattr(loaded, name).__doc__ or "").strip()] == []
     data = reference.constants(f"seqbook.{module}")
-    assert [name for name in names if name not in made and f".. py:data:: seqbook.{module}.{name}\n" not in data] == []
+    assert [name for name in names if name not in made and f".. py:data:: {name}\n   :module: seqbook.{module}\n" not in data] == []
 
 
 def test_every_parameter_of_what_the_package_offers_is_explained():
@@ -386,6 +392,163 @@ def test_chapters_know_their_modules(tmp_path):
     modules, origin = reference.chapters(tmp_path)
     assert modules == {"seqbook.rnn": {"02_rnn": "The unit", "practice/back": "Back"}}
     assert origin == {"seqbook.rnn.f": "02_rnn", "seqbook.rnn.g": "practice/back"}
+
+
+@pytest.fixture
+def tale(tmp_path, monkeypatch):
+    "A module in a folder of the package: seqbook.madeup.tale, as `#| default_exp madeup.tale` exports it."
+    package = importlib.import_module("seqbook")
+    (tmp_path / "package" / "madeup").mkdir(parents=True)
+    (tmp_path / "package" / "madeup" / "__init__.py").touch()
+    (tmp_path / "package" / "madeup" / "tale.py").write_text(
+        '"A tale."\n__all__ = ["Teller", "LENGTH"]\nLENGTH = 3  # words of a tale\n\n'
+        'class Teller:\n    "Tells tales."\n    def __init__(\n        self,\n        words,  # list of words\n    ):\n'
+        '        self.words = words\n\n'
+        '    def tell(self, words):\n        "Tell one."\n        return words\n')
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path / "package")])
+    importlib.invalidate_caches()
+    yield "seqbook.madeup.tale"
+    reference.parted.cache_clear()
+    for name in [name for name in sys.modules if name.startswith("seqbook.madeup")]:
+        del sys.modules[name]
+    vars(package).pop("madeup", None)
+
+
+def test_modules_in_folders(tale):
+    assert reference.parted(f"{tale}.Teller.tell") == (tale, "Teller.tell") and reference.parted(tale) == (tale, "")
+    assert reference.parted("seqbook.rnn.rnn") == ("seqbook.rnn", "rnn") and reference.parted("seqbook.RNN") == ("seqbook", "RNN")
+    assert reference.parted("numpy.random.Generator") == ("", "numpy.random.Generator")
+    assert reference.explained(f"{tale}.Teller.tell")["words"] == "list of words"
+    assert code_links.home(f"{tale}.Teller.tell") == f"{tale}.Teller.tell"
+    assert code_links.home("seqbook.RNN") == "seqbook.rnn.RNN"
+
+
+@pytest.mark.filterwarnings("ignore:.myst_parser")
+def test_a_site_with_a_module_in_a_folder(tmp_path, tale):
+    from bs4 import BeautifulSoup
+    source = "#| export\nclass Teller:\n    def tell(self, words): pass"
+    pages = {**PAGES, "madeup/tale": "# A tale: once\n> About.\n\n`Teller`"}
+    cells = ("#| default_exp madeup.tale", source, "#| export\nLENGTH = 3  # words of a tale",
+             "from seqbook.madeup.tale import Teller\nTeller([])")
+    html, said = site(tmp_path, pages, *cells, of="madeup/tale")
+    assert said == []
+    chapter = html["madeup/tale"]
+    links = {link.get_text(): link["href"] for link in chapter.select("pre a, p a.code-link, p.exported a")}
+    assert links["Teller"] == f"../api/madeup.tale.html#{tale}.Teller" and links[tale].startswith(f"../api/madeup.tale.html#{tale}.")
+    entry = BeautifulSoup((tmp_path / "html" / "api" / "madeup.tale.html").read_text(), "html.parser")
+    assert entry.find(id=f"{tale}.Teller.tell") and entry.find(id=f"{tale}.LENGTH")
+    back = {link["href"] for link in entry.select("p.written-in a, .written-in a")}
+    assert "../madeup/tale.html#source-seqbook-madeup-tale-teller" in back and "../madeup/tale.html" in back
+    assert f"class {tale.rpartition('.')[2]}" not in entry.get_text() and "list of words" in entry.get_text()
+    front = reference.package_page({tale: {"madeup/tale": "A tale"}})
+    assert f":py:mod:`{tale}` (:doc:`A tale </madeup/tale>`)\n   A tale.\n" in front and front.endswith("\n   madeup.tale\n")
+    assert "`Teller(words)`" in (tmp_path / "html" / "api" / "madeup.tale.md").read_text()
+
+
+# ---- pages as Markdown
+def test_a_page_as_markdown():
+    alive = new_output("display_data", data={"text/html": "<figure>", "image/png": "i", "text/plain": "<Interactive figure: It moves.>"})
+    nb = notebook("# Units: two\n> About.\n\n$$a \\tag{2.1}$$ and [t](01_notation.ipynb#x), [p](../LICENSE), [w](https://x.org/a.ipynb)",
+                  "#| hide\nsecret", "#| default_exp rnn",
+                  new_code_cell("#| export\nf(1)", outputs=[new_output("stream", text="\x1b[31m1\x1b[0m\n")]),
+                  new_code_cell("#| fig-cap: A line.\n#| fig-alt: It rises.\nplot()", outputs=[PICTURE]),
+                  new_code_cell("move()", outputs=[alive]))
+    assert plain_pages.chapter(nb, "02_rnn") == """# 2. Units: two
+> About.
+
+$$a \\tag{2.1}$$ and [t](01_notation.md#x), [p](project/LICENSE), [w](https://x.org/a.ipynb)
+
+```python
+f(1)
+```
+
+```text
+1
+```
+
+```python
+plot()
+```
+
+> **Figure.** A line. It rises.
+
+```python
+move()
+```
+
+> **Figure.** It moves.
+"""
+
+
+def test_the_list_of_pages_as_markdown():
+    text = plain_pages.contents({"index": "# Book\n\nWhat it\nis.\n", "02_rnn": "# 2. Units\n> Of\n> two.\n",
+                                 "practice/optim": "# Steps\n\nx", "api/seqbook": "# API reference\n",
+                                 "api/rnn_types": "# seqbook.rnn\\_types\n"})
+    assert text == """# Book
+
+> What it is.
+
+## The lecture
+
+- [2. Units](02_rnn.md): Of two.
+
+## In practice
+
+- [Steps](practice/optim.md)
+
+## Reference
+
+- [API reference](api/seqbook.md)
+
+## Optional
+
+- [seqbook.rnn_types](api/rnn_types.md): reference
+"""
+
+
+# ---- for those who do not see the page
+def test_what_unfolds_the_sidebar_has_a_name():
+    link = '<a class="reference internal" href="x.html">API reference</a><details open="open">'
+    named = accessible.named(f"{link}<summary><i></i></summary>")
+    assert named == f'{link}<summary aria-label="Pages below API reference"><i></i></summary>'
+
+
+# ---- hosted notebooks
+def test_every_notebook_runs_on_colab():
+    assert hosted.main(["--check"]) == 0
+
+
+def test_the_cell_for_colab(tmp_path, monkeypatch, capsys):
+    (tmp_path / "nbs" / "applications").mkdir(parents=True)
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nuser = me\nrepo = book\nbranch = trunk\nnbs_path = nbs\n")
+    path = tmp_path / "nbs" / "applications" / "music.ipynb"
+    nbformat.write(notebook("# Music", "#| default_exp music", "x = 1"), path)
+    nbformat.write(notebook("# Words only"), tmp_path / "nbs" / "words.ipynb")
+    monkeypatch.setattr(hosted, "ROOT", tmp_path)
+    assert hosted.main(["--check"]) == 1 and "nbs/applications/music.ipynb: no cell for Colab" in capsys.readouterr().err
+    assert hosted.main([]) == 0 and hosted.main(["--check"]) == 0
+    cells = nbformat.read(path, as_version=4).cells
+    assert len(cells) == 4 and len(nbformat.read(tmp_path / "nbs" / "words.ipynb", as_version=4).cells) == 1
+    for shell, does in (("<google.colab._shell.Shell object>", True), ("<ipykernel.zmqshell.ZMQInteractiveShell object>", False)):
+        calls = []
+        exec(cells[2].source, {"get_ipython": lambda shell=shell, calls=calls: Shell(shell, calls)})
+        assert calls == [
+            "test -d /content/book || git clone -q --depth 1 -b trunk https://github.com/me/book /content/book",
+            "pip install -q '/content/book[applications]'", "%cd -q /content/book/nbs/applications"] * does
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nuser = you\nrepo = book\nbranch = trunk\nnbs_path = nbs\n")
+    assert hosted.main(["--check"]) == 1 and hosted.main([]) == 0
+    cells = nbformat.read(path, as_version=4).cells
+    assert len(cells) == 4 and "github.com/you/book" in cells[2].source
+
+
+class Shell:
+    "What `get_ipython` returns, writing down what it is asked for."
+
+    def __init__(self, name, calls):
+        self.name, self.system, self.run_line_magic = name, calls.append, lambda magic, line: calls.append(f"%{magic} {line}")
+
+    def __str__(self):
+        return self.name
 
 
 # ---- works cited
@@ -458,13 +621,25 @@ def test_imports_run_one_way():
 
 def test_every_module_is_on_the_map():
     placed = [module for modules, _, _ in book_map.LAYERS.values() for module in modules]
-    assert sorted(placed) == sorted(book_map.chapters()) and len(set(placed)) == len(placed)
+    assert book_map.chapters().keys() <= set(placed) and len(set(placed)) == len(placed)
 
 
 def test_the_map_is_drawn_from_the_chapters():
     svg = book_map.draw({"rnn": (2, "Nets & <loops>", "02_rnn.ipynb"), "optim": (None, "Optimisers", "practice/optim.ipynb")})
     assert svg.count("<a href=") == 2 and 'href="practice/optim.ipynb"' in svg and "Nets &amp; &lt;loops&gt;" in svg
-    assert ElementTree.fromstring(svg).find("{http://www.w3.org/2000/svg}title").text.endswith("models: ; bridges: .")
+    title = ElementTree.fromstring(svg).find("{http://www.w3.org/2000/svg}title")
+    assert title.text.endswith(" units: Nets & <loops>; practice: Optimisers.")
+
+
+def test_titles_fit_into_their_tiles():
+    tiles = ElementTree.fromstring((ROOT / "nbs" / "map.svg").read_text()).iter("{http://www.w3.org/2000/svg}a")
+    lines = [["".join(line.itertext()) for line in tile.findall(".//{*}text/{*}tspan")] for tile in tiles]
+    assert len(lines) == len(book_map.chapters()) and all(len(each) <= 3 and max(map(len, each)) <= 18 for each in lines), lines
+
+
+def test_the_front_page_links_every_chapter():
+    front = "\n".join(texts("index"))
+    assert [name for name in execute.notebooks(ROOT) if name != "index" and f"]({name}.ipynb)" not in front] == []
 
 
 def test_the_map_stands_in_the_front_page(tmp_path):
@@ -700,6 +875,68 @@ def test_make_says_which_python_it_needs(tmp_path, python, says):
     run = make(tmp_path, f"PYTHON={python}", "install")
     assert run.returncode == 2 and run.stdout.startswith(says) and run.stdout.endswith("make PYTHON=python3.12 install\n")
     assert run.stdout.count("\n") == 1 and run.stderr.startswith("make: ***") and run.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def bare(tmp_path):
+    "A function that makes the target .venv/browser where PATH has nothing but these commands, each noting its call in `log`."
+    log, tools, venv = tmp_path / "log", tmp_path / "tools", tmp_path / ".venv" / "bin"
+    for folder in (tools, venv):
+        folder.mkdir(parents=True)
+    for name in ("touch", "bash"):
+        (tools / name).symlink_to(shutil.which(name))
+    shutil.copy(Path(execute.__file__).parents[1] / "Makefile", tmp_path)
+    for name in ("settings.ini", "setup.py", ".venv/made"):
+        (tmp_path / name).touch()
+
+    def command(path, then=""):
+        path.write_text(f'#!{shutil.which("bash")}\necho "{path.name} $*" >> {log}\n{then}\n')
+        path.chmod(0o755)
+
+    def run(*arguments, user=0, **commands):
+        command(venv / "python")
+        command(tools / "id", f"echo {user}")
+        for name, then in commands.items():
+            command(tools / name.replace("_", "-"), then)
+        done = subprocess.run([shutil.which("make"), *arguments], cwd=tmp_path, env={"PATH": str(tools)}, capture_output=True,
+                              text=True, timeout=60)
+        log.touch()
+        return done, [line for line in log.read_text().splitlines() if not line.startswith(("id", "python -c"))]
+
+    return run
+
+
+@needs_make
+def test_make_takes_the_browser_that_is_there(bare, tmp_path):
+    done, log = bare(".venv/browser", chromium_browser="", apt_get="")
+    assert done.returncode == 0 and len(log) == 1 and log[0].endswith("--editable .[browser]"), (done, log)
+    done, log = bare(".venv/browser")
+    assert done.returncode == 0 and len(log) == 1  # installed once
+    done, log = bare(".venv/browser", f"CHROMIUM={tmp_path / 'tools' / 'mine'}", mine="")
+    assert done.returncode == 0 and len(log) == 1
+
+
+@needs_make
+def test_make_installs_a_browser_where_it_may(bare, tmp_path):
+    browser = tmp_path / "tools" / "chromium"
+    place = f'[ "$1" != install ] || {{ echo "#!/bin/sh" > {browser}; {shutil.which("chmod")} +x {browser}; }}'
+    done, log = bare(".venv/browser", apt_get=place)
+    assert done.returncode == 0 and log[:2] == ["apt-get update -qq", "apt-get install -qq -y --no-install-recommends chromium"]
+
+
+@needs_make
+@pytest.mark.parametrize("user, commands", [(1000, {"apt_get": ""}), (0, {}), (0, {"apt_get": "exit 1"})])
+def test_make_says_how_to_get_a_browser(bare, user, commands):
+    done, log = bare(".venv/browser", user=user, **commands)
+    assert done.returncode == 2 and "make test BROWSER=" in done.stdout.splitlines()[-1] and "apt install chromium" in done.stdout
+    assert not any("pip" in line for line in log)
+
+
+@needs_make
+@pytest.mark.parametrize("arguments, wanted", [((), True), (("BROWSER=firefox",), True), (("BROWSER=",), False)])
+def test_make_test_looks_at_the_site_unless_told_not_to(bare, arguments, wanted):
+    done, _ = bare("-n", "test", "PEERS=", *arguments)
+    assert ("[browser]" in done.stdout) == wanted and f"SEQBOOK_REQUIRE_BROWSER={'1' * wanted} " in done.stdout, done
 
 
 @needs_make

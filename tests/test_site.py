@@ -20,7 +20,7 @@ ELSEWHERE = re.compile(r"^(?:[a-z][a-z0-9+.-]*:)?//", re.IGNORECASE)
 URL = re.compile(r"url\(\s*['\"]?([^'\")]+)['\"]?\s*\)|@import\s+['\"]([^'\"]+)['\"]")
 
 if not (SITE / "index.html").exists() and os.environ.get("SEQBOOK_REQUIRE_SITE") != "1":
-    pytest.skip("the site is not built: run `make docs`", allow_module_level=True)
+    pytest.skip("the site is not built: run `make book`", allow_module_level=True)
 
 
 @cache
@@ -186,8 +186,58 @@ def test_search_finds_what_the_book_is_about():
 
 
 def test_reference_holds_every_module():
-    modules = {path.stem for path in (ROOT / "seqbook").glob("[!_]*.py")}
+    modules = {path.relative_to(ROOT / "seqbook").as_posix().removesuffix(".py").replace("/", ".")
+               for path in (ROOT / "seqbook").rglob("*.py") if not path.name.startswith("_")}
     written = {Path(name).stem for name in pages() if name.startswith("api/")}
     assert modules - written == set()
     for name in sorted(modules):
         assert pages()[f"api/{name}.html"].select("dl.py"), f"api/{name}.html documents nothing"
+
+
+def test_every_page_is_there_as_markdown():
+    "Beside each page; without cell directives; and every link of theirs leads somewhere."
+    listed, broken = (SITE / "llms.txt").read_text(encoding="utf-8"), []
+    names = {name.removesuffix(".html") for name in pages()} - {"genindex", "search"}
+    assert {path.relative_to(SITE).as_posix().removesuffix(".md") for path in SITE.rglob("*.md")
+            if not path.relative_to(SITE).parts[0].startswith("_")} == names
+    assert {link.removesuffix(".md") for link in re.findall(r"\]\(([^)#]+\.md)\)", listed)} == names - {"index"}
+    for name in names:
+        text = (SITE / f"{name}.md").read_text(encoding="utf-8")
+        assert text.startswith("# ") and not re.search(r"^#\s*\|", text, re.MULTILINE), name
+        prose = re.sub(r"(?ms)^(`{3,}).*?^\1$|`[^`\n]+`", "", text)
+        broken += [f"{name}: {link}" for link in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"\w+:|#", link)
+                   and link.partition("#")[0].endswith((".md", "LICENSE", ".html")) and not target(f"{name}.html", link).is_file()]
+    assert broken == []
+
+
+def test_chapters_open_on_hosted_services():
+    "The buttons name a notebook that the repository has, at the place that settings.ini tells."
+    import configparser
+    said = configparser.ConfigParser(delimiters=["="])
+    said.read(ROOT / "settings.ini", encoding="utf-8")
+    said = said["DEFAULT"]
+    for name, page in pages().items():
+        links = [link["href"] for link in page.select(".dropdown-launch-buttons a")]
+        notebook = f"{said['nbs_path']}/{name.removesuffix('.html')}.ipynb"
+        home = f"{said['user']}/{said['repo']}"
+        assert links == ([f"https://mybinder.org/v2/gh/{home}/{said['branch']}?urlpath=lab/tree/{notebook}",
+                          f"https://colab.research.google.com/github/{home}/blob/{said['branch']}/{notebook}"]
+                         if (ROOT / notebook).exists() else []), name
+
+
+def test_every_chapter_leads_to_the_symbols():
+    for name, article in chapters().items():
+        if name != "index.html" and not name.startswith("reference/"):
+            assert article.select_one(".look-up a[href$='reference/symbols.html']"), name
+
+
+def test_exercises_have_folded_solutions():
+    "A chapter of the lecture ends with exercises, and each list of them has solutions that open at a click."
+    found = []
+    for name, article in chapters().items():
+        exercises = article.select_one("section#exercises")
+        if re.match(r"\d\d_", name) and not exercises:
+            found.append(f"{name}: no exercises")
+        elif exercises and not exercises.select("details:not([open]) > summary"):
+            found.append(f"{name}: no folded solutions")
+    assert found == []
