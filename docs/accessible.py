@@ -7,7 +7,7 @@ import re
 
 from sphinx import addnodes
 
-TOGGLE = re.compile(r'(<a class="reference [^"]*"[^>]*>)([^<]*)(</a><details[^>]*>)<summary>')
+TOGGLE = re.compile(r'(<a class="[^"]*\breference\b[^"]*"[^>]*>)([^<]*)(</a><details[^>]*>)<summary>')
 LINES = {"<dl>": '<span class="sig-lines">', "</dl>": "</span>", "<dd>": '<span class="sig-line">', "</dd>": "</span>"}
 
 

@@ -66,7 +66,8 @@ def reference(
     name,  # which one, "api/rnn"
 ):         # -> Markdown
     "A page of the reference, read off the site."
-    article = BeautifulSoup(html, "html.parser").select_one("article.bd-article, [role=main]")
+    page = BeautifulSoup(html, "html.parser")
+    article = page.select_one("article.bd-article") or page.select_one("[role=main]")
     for mark in article.select("a.headerlink, .toctree-wrapper"):
         mark.decompose()
     for signature in article.select("dt.sig"):

@@ -442,7 +442,7 @@ def test_a_site_with_a_module_in_a_folder(tmp_path, tale):
     assert f"class {tale.rpartition('.')[2]}" not in entry.get_text() and "list of words" in entry.get_text()
     front = reference.package_page({tale: {"madeup/tale": "A tale"}})
     assert f":py:mod:`{tale}` (:doc:`A tale </madeup/tale>`)\n   A tale.\n" in front and front.endswith("\n   madeup.tale\n")
-    assert "`Teller(words)`" in (tmp_path / "html" / "api" / "madeup.tale.md").read_text()
+    assert "`class Teller(words)`" in (tmp_path / "html" / "api" / "madeup.tale.md").read_text()
 
 
 # ---- pages as Markdown
@@ -508,7 +508,7 @@ def test_the_list_of_pages_as_markdown():
 
 # ---- for those who do not see the page
 def test_what_unfolds_the_sidebar_has_a_name():
-    link = '<a class="reference internal" href="x.html">API reference</a><details open="open">'
+    link = '<a class="current reference internal" href="x.html">API reference</a><details open="open">'
     named = accessible.named(f"{link}<summary><i></i></summary>")
     assert named == f'{link}<summary aria-label="Pages below API reference"><i></i></summary>'
 
