@@ -17,7 +17,7 @@ copyright = settings["copyright"]
 language = "en"
 smartquotes = False  # "tanh" is code, not speech
 
-extensions = ["myst_nb", "nbdev_cells", "reference", "equations", "code_links", "offline_math", "plain_pages", "accessible",
+extensions = ["myst_nb", "nbdev_cells", "reference", "equations", "code_links", "offline_math", "plain_pages", "accessible", "lighter",
               "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["**/.*", ".*", "**/_*"]
 root_doc = "index"
