@@ -9,6 +9,7 @@ Needs `pip install 'seqbook[browser]'`, a Chromium (conftest.py says where it is
 """
 import os
 import re
+from contextlib import closing
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -209,7 +210,7 @@ def test_the_front_page_shows_in_one_screen_what_this_is(visit):
     code = "".join(first.locator(".cell_input pre").all_text_contents())
     assert 5 < len(code.strip().splitlines()) <= 10 and "bits per character" in first.locator(".cell_output").inner_text()
     assert page.locator(".book-map a").count() > 15
-    for part in (page.locator("h1"), page.locator("h1 + p"), first.locator(".cell_input").last, first.locator(".cell_output"),
+    for part in (page.locator("article h1"), page.locator("article h1 + p"), first.locator(".cell_input").last, first.locator(".cell_output"),
                  page.locator(".book-map svg")):
         box = part.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 1366 and box["y"] >= 0 and box["y"] + box["height"] <= 768, box
@@ -340,6 +341,23 @@ def test_plain_markdown_is_served_and_linked(visit):
     copy = seen.page.locator("link[rel=alternate][type='text/markdown']").evaluate("link => link.href")
     answer = seen.page.request.get(copy)
     assert answer.ok and answer.text().startswith("# 9. The LSTM\n") and answer.headers["content-type"].startswith("text/markdown")
+
+
+def test_icons_are_drawn_by_the_font(visit):
+    page = visit("09_lstm.html").page
+    page.wait_for_function("""() => document.fonts.check('900 16px "Font Awesome 7 Free"')
+        && getComputedStyle(document.querySelector("i.fa-download"), "::before").content.length > 2""")
+    assert page.locator("i.fa-download").bounding_box()["width"] > 8
+
+
+def test_what_a_chapter_weighs(chromium, address):
+    "All that a first visit loads, in bytes: most of it is MathJax and the theme, which the next page finds in the browser."
+    for name, most in (("09_lstm.html", 4_000_000), ("index.html", 1_500_000)):
+        with closing(chromium.new_context(**DESK)) as context:
+            page, loaded = context.new_page(), []
+            page.on("response", loaded.append)
+            page.goto(address + name, wait_until="networkidle")
+            assert 500_000 < sum(len(answer.body()) for answer in loaded if answer.status == 200) < most
 
 
 @pytest.mark.parametrize("name", ["index.html", "02_rnn.html", "api/rnn.html"])
