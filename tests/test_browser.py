@@ -210,8 +210,8 @@ def test_the_front_page_shows_in_one_screen_what_this_is(visit):
     code = "".join(first.locator(".cell_input pre").all_text_contents())
     assert 5 < len(code.strip().splitlines()) <= 10 and "bits per character" in first.locator(".cell_output").inner_text()
     assert page.locator(".book-map a").count() > 15
-    for part in (page.locator("article h1"), page.locator("article h1 + p"), first.locator(".cell_input").last, first.locator(".cell_output"),
-                 page.locator(".book-map svg")):
+    for part in (page.locator("article h1"), page.locator("article h1 + p"), first.locator(".cell_input").last,
+                 first.locator(".cell_output"), page.locator(".book-map svg")):
         box = part.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 1366 and box["y"] >= 0 and box["y"] + box["height"] <= 768, box
 
@@ -350,14 +350,14 @@ def test_icons_are_drawn_by_the_font(visit):
     assert page.locator("i.fa-download").bounding_box()["width"] > 8
 
 
-def test_what_a_chapter_weighs(chromium, address):
+@pytest.mark.parametrize("name, most", [("09_lstm.html", 4_000_000), ("index.html", 1_500_000)])
+def test_what_a_page_weighs(chromium, address, name, most):
     "All that a first visit loads, in bytes: most of it is MathJax and the theme, which the next page finds in the browser."
-    for name, most in (("09_lstm.html", 4_000_000), ("index.html", 1_500_000)):
-        with closing(chromium.new_context(**DESK)) as context:
-            page, loaded = context.new_page(), []
-            page.on("response", loaded.append)
-            page.goto(address + name, wait_until="networkidle")
-            assert 500_000 < sum(len(answer.body()) for answer in loaded if answer.status == 200) < most
+    with closing(chromium.new_context(**DESK)) as context:
+        page, loaded = context.new_page(), []
+        page.on("response", lambda answer: loaded.append(answer))
+        page.goto(address + name, wait_until="networkidle")
+        assert 500_000 < sum(len(answer.body()) for answer in loaded if answer.status == 200) < most
 
 
 @pytest.mark.parametrize("name", ["index.html", "02_rnn.html", "api/rnn.html"])
