@@ -50,6 +50,7 @@ from collections import deque
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
+from itertools import count
 from operator import add, mul, sub, truediv
 from pathlib import Path
 from queue import SimpleQueue
@@ -653,25 +654,16 @@ def alive(t, lengths, b, rows):
 # %% [markdown]
 # A step's sums need the input's weights as well as the state's. A thread with many examples reads each weight once for all of
 # them. Where it has few, the weights' way from the second cache to the registers is the limit, and then it pays to multiply the
-# whole sequence with the input's weights first, in tiles of full height, and to keep the sums in `Z`. In the loop half the
-# weights, or less, are left.
+# whole sequence with the input's weights first, in tiles of full height. In the loop half the weights, or less, are left.
+#
+# The loops below know both ways. The sums of a step begin with `start`: the bias, or, if the input's share was computed
+# `before`, the row of that step. In the second case the product with the input has no terms, and copies.
 
 # %%
 #| exporti
-@njit(**INLINE)
-def sums(rows, X, A, at, W, w, n, bias, j, Z, S, s):
-    "A tile of bias + x Wax + a Waa, from bias or from Z, whose column j the panel begins at."
-    wide, n_x, width, ldz = 4 * lanes(A), X.shape[2], A.shape[2], Z.shape[1]
-    if Z.size:
-        product4(rows, A, at * width, width, 1, W, w + n_x * wide, wide, n, Z, at * ldz + j, ldz, S, s, wide)
-    else:
-        product4(rows, X, at * n_x, n_x, 1, W, w, wide, n_x, bias, j, 0, S, s, wide)
-        product4(rows, A, at * width, width, 1, W, w + n_x * wide, wide, n, S, s, wide, S, s, wide)
-
-
 @njit(**OPTIONS)
 def input_sums(part, parts, X, W, bias, n, vectors, Z):
-    "This part's rows of Z = bias + X Wax; of four vectors a panel, the last three where `vectors` is 3."
+    "This part's rows of Z = bias + X Wax, which is then `start`; of four vectors a panel, the last three where `vectors` is 3."
     n_x, L, columns = X.shape[2], lanes(X), Z.shape[1]
     wide, (first, last) = vectors * L, share(len(Z), part, parts)
     for p in range(columns // (4 * L)):
@@ -697,17 +689,19 @@ def input_sums(part, parts, X, W, bias, n, vectors, Z):
 # %%
 #| exporti
 @njit(**OPTIONS)
-def rnn_forward(part, parts, X, W, bias, Z, relu, n, lengths, A, S):
+def rnn_forward(part, parts, X, W, start, before, relu, n, lengths, A, S):
     "Equation 2.1 for all steps of this part's examples."
     (T, B, n_x), L, width = X.shape, lanes(X), A.shape[2]
     wide, s, (first, last) = 4 * L, part * ROWS * 4 * L, share(B, part, parts)
+    terms, ld = (0, start.shape[1]) if before else (n_x, 0)
     for t in range(T):
         for p in range(0, width, wide):
             b = first
             while b < last:
                 rows, at, w = height(last - b), t * B + b, p * (n_x + n)
                 if alive(t, lengths, b, rows):
-                    sums(rows, X, A, at, W, w, n, bias, p, Z, S, s)
+                    product4(rows, X, at * n_x, n_x, 1, W, w, wide, terms, start, at * ld + p, ld, S, s, wide)
+                    product4(rows, A, at * width, width, 1, W, w + n_x * wide, wide, n, S, s, wide, S, s, wide)
                 for r in range(rows):
                     for i in range(p, min(p + wide, width), L):
                         z = load(S, s + r * wide + i - p)
@@ -766,17 +760,19 @@ def arriving(da, t, at, b, i, lengths, dY, some, dA):
 # %%
 #| exporti
 @njit(**OPTIONS)
-def lstm_forward(part, parts, X, W, bias, Z, P, late, n, lengths, A, C, G, S):
+def lstm_forward(part, parts, X, W, start, before, P, late, n, lengths, A, C, G, S):
     "Equations 9.1 to 9.9 for all steps of this part's examples."
     (T, B, n_x), L, width = X.shape, lanes(X), A.shape[2]
     wide, s, (first, last) = 4 * L, part * ROWS * 4 * L, share(B, part, parts)
+    terms, ld = (0, start.shape[1]) if before else (n_x, 0)
     for t in range(T):
         for i in range(0, width, L):
             b = first
             while b < last:
                 rows, at, w = height(last - b), t * B + b, i * 4 * (n_x + n)
                 if alive(t, lengths, b, rows):
-                    sums(rows, X, A, at, W, w, n, bias, 4 * i, Z, S, s)
+                    product4(rows, X, at * n_x, n_x, 1, W, w, wide, terms, start, at * ld + 4 * i, ld, S, s, wide)
+                    product4(rows, A, at * width, width, 1, W, w + n_x * wide, wide, n, S, s, wide, S, s, wide)
                 for r in range(rows):
                     lstm_gates(S, s + r * wide, t < lengths[b + r], P, late, at + r, B, i, A, C, G)
                 b += rows
@@ -866,10 +862,11 @@ BEFORE, AFTER, SIMPLIFIED = range(3)
 
 
 @njit(**OPTIONS)
-def gru_forward(part, parts, X, W, bias, Z, Wc, bias_c, Zc, kind, n, lengths, A, G, M, S):
+def gru_forward(part, parts, X, W, start, Wc, start_c, before, kind, n, lengths, A, G, M, S):
     "Equations 8.1 to 8.6 for all steps of this part's examples."
     (T, B, n_x), L, width = X.shape, lanes(X), A.shape[2]
     wide, s, (first, last), units = 4 * L, part * ROWS * 4 * L, share(B, part, parts), L if kind == AFTER else 2 * L
+    terms, ld = (0, start.shape[1]) if before else (n_x, 0)
     for t in range(T):
         for i in range(0, width, units):
             b = first
@@ -878,9 +875,10 @@ def gru_forward(part, parts, X, W, bias, Z, Wc, bias_c, Zc, kind, n, lengths, A,
                 if not alive(t, lengths, b, rows):
                     pass  # what S holds is not used
                 elif kind == AFTER:
-                    gru_sums_after(rows, at, i, X, A, W, n, bias, Z, S, s)
+                    gru_sums_after(rows, at, i, X, A, W, n, terms, start, ld, S, s)
                 else:
-                    sums(rows, X, A, at, W, w, n, bias, 2 * i, Z, S, s)
+                    product4(rows, X, at * n_x, n_x, 1, W, w, wide, terms, start, at * ld + 2 * i, ld, S, s, wide)
+                    product4(rows, A, at * width, width, 1, W, w + n_x * wide, wide, n, S, s, wide, S, s, wide)
                 for r in range(rows):
                     if kind == AFTER:
                         gru_gates_after(S, s + r * wide, t < lengths[b + r], at + r, B, i, A, G, M)
@@ -888,7 +886,7 @@ def gru_forward(part, parts, X, W, bias, Z, Wc, bias_c, Zc, kind, n, lengths, A,
                         gru_gates(S, s + r * wide, t < lengths[b + r], kind, at + r, B, i, A, G, M)
                 b += rows
         if kind == BEFORE:
-            gru_candidate(t, first, last, X, Wc, bias_c, Zc, n, lengths, A, G, M, S, s)
+            gru_candidate(t, first, last, X, Wc, start_c, before, n, lengths, A, G, M, S, s)
 
 
 @njit(**INLINE)
@@ -919,16 +917,17 @@ def gru_gates(S, s, on, kind, at, B, i, A, G, M):
 
 
 @njit(**INLINE)
-def gru_candidate(t, first, last, X, W, bias, Z, n, lengths, A, G, M, S, s):
+def gru_candidate(t, first, last, X, W, start, before, n, lengths, A, G, M, S, s):
     "Equations 8.5 and 8.3: the second product of a step, from the state that the reset gate has let through."
     B, n_x, L, width = X.shape[1], X.shape[2], lanes(X), A.shape[2]
-    wide = 4 * L
+    wide, (terms, ld) = 4 * L, (0, start.shape[1]) if before else (n_x, 0)
     for p in range(0, width, wide):
         b = first
         while b < last:
             rows, at, w = height(last - b), t * B + b, p * (n_x + n)
             if alive(t, lengths, b, rows):
-                sums(rows, X, M, at, W, w, n, bias, p, Z, S, s)
+                product4(rows, X, at * n_x, n_x, 1, W, w, wide, terms, start, at * ld + p, ld, S, s, wide)
+                product4(rows, M, at * width, width, 1, W, w + n_x * wide, wide, n, S, s, wide, S, s, wide)
             for r in range(rows):
                 for i in range(p, min(p + wide, width), L):
                     c, g = tanh(load(S, s + r * wide + i - p)), (at + r) * 3 * width + i
@@ -940,17 +939,13 @@ def gru_candidate(t, first, last, X, W, bias, Z, n, lengths, A, G, M, S, s):
 # %%
 #| exporti
 @njit(**INLINE)
-def gru_sums_after(rows, at, i, X, A, W, n, bias, Z, S, s):
-    "The sums m, r, u and the input's share of the candidate; bias has four vectors for each of units."
+def gru_sums_after(rows, at, i, X, A, W, n, terms, start, ld, S, s):
+    "The sums m, r, u and the input's share of the candidate; start has four vectors for each of units."
     L, width, n_x = lanes(A), A.shape[2], X.shape[2]
-    w, z = i * 3 * (n_x + n), at * Z.shape[1] + 4 * i
-    if Z.size:
-        for r in range(rows):
-            store(S, s + r * 4 * L + 3 * L, load(Z, z + r * Z.shape[1] + 3 * L))
-        return product3(rows, A, at * width, width, 1, W, w + n_x * 3 * L, 3 * L, n, Z, z, Z.shape[1], S, s, 4 * L)
-    product3(rows, X, at * n_x, n_x, 1, W, w, 3 * L, n_x, bias, 4 * i + L, 0, S, s + L, 4 * L)
+    w, j = i * 3 * (n_x + n), at * ld + 4 * i
+    product3(rows, X, at * n_x, n_x, 1, W, w, 3 * L, terms, start, j + L, ld, S, s + L, 4 * L)
     for r in range(rows):
-        store(S, s + r * 4 * L, load(bias, 4 * i))
+        store(S, s + r * 4 * L, load(start, j + r * ld))
     product3(rows, A, at * width, width, 1, W, w + n_x * 3 * L, 3 * L, n, S, s, 4 * L, S, s, 4 * L)
 
 
@@ -1486,12 +1481,14 @@ def compiled(
 # that are gone is kept, up to 256 MiB, and lent out again. What a caller still holds is never lent.
 #
 # Buffers begin where a vector register would like them to: a vector that straddles two lines of the cache takes twice the
-# time.
+# time. And they should *not* all begin at the same place of a page of 4096 bytes: a processor compares a load with the stores
+# before it by those last twelve bits first, and what is read from one array may wait for what was written to another. So each
+# large buffer begins some lines further into its page than the one before.
 
 # %%
 #| exporti
-SMALL, KEPT = 2**16, 2**28  # bytes: smaller arrays are NumPy's; so much is kept at most
-_shelf = {}
+SMALL, KEPT, PAGE = 2**16, 2**28, 4096  # bytes: smaller arrays are NumPy's; so much is kept at most
+_shelf, _turn = {}, count()
 
 
 class Lent:
@@ -1499,13 +1496,13 @@ class Lent:
 
     def __init__(self, size):
         step = max(BYTES, 1 << max(size.bit_length() - 4, 0))  # sizes in steps of an eighth or less, so that they meet again
-        self.size = up(size + BYTES, step)
+        self.size = up(size + 2 * PAGE + BYTES, step)
         try:
             self.memory = _shelf[self.size].pop()
         except LookupError:
             self.memory = np.empty(self.size, np.uint8)
-        start = self.memory.ctypes.data
-        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (up(start, BYTES), False)}
+        start = up(self.memory.ctypes.data, PAGE) + next(_turn) * 832 % PAGE  # 832: 13 lines of 64 bytes
+        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (start, False)}
 
     def __del__(self, shelf=_shelf, limit=KEPT, deque=deque):
         shelf.setdefault(self.size, deque()).append(self.memory)
@@ -1573,7 +1570,7 @@ class Plan:
         work = 2 * self.T * self.B * gates * n * (n + self.n_x) // 1_000_000
         self.products = max(1, min(threads(), work))           # threads for the large products
         self.loops = max(1, min(self.products, -(-self.B // 4)))  # threads for the loop over time
-        self.hoist = self.B <= HOIST * self.loops
+        self.before = self.B <= FEW * self.loops
         self.lengths = np.full(self.B, self.T) if lengths is None else np.array(lengths, np.intp)
         self.zero = np.zeros(self.wide, self.dtype)
 
@@ -1613,7 +1610,7 @@ class Plan:
         return dY is not None, native(nothing) if dY is None else widen(dY, self.width), *(widen(d, self.width).copy() for d in ends)
 
 
-HOIST = 4  # examples of a thread up to which the input's sums come before the loop
+FEW = 4  # examples of a thread up to which the input's share of the sums comes before the loop
 
 
 # %%
@@ -1638,11 +1635,12 @@ def pack_back(m, W, gates):
     return out
 
 
-def sums_before(m, X, W, bias, vectors=4):
-    "The input's sums of all steps, where they come before the loop; else an array of no rows."
-    Z = m.buffer(m.T * m.B if m.hoist else 0, len(bias))
-    if m.hoist:
-        m.share(input_sums_parts, m.products, X, W, bias, m.n, vectors, Z)
+def starts(m, X, W, bias, vectors=4):
+    "What the sums begin with: the bias, (1, columns), or the input's share of all steps, where it comes before the loop."
+    if not m.before:
+        return bias[None]
+    Z = m.buffer(m.T * m.B, len(bias))
+    m.share(input_sums_parts, m.products, X, W, bias, m.n, vectors, Z)
     return Z
 
 
@@ -1698,7 +1696,7 @@ def rnn_compiled(
     m, relu = Plan(X, p.Waa.shape[1], 1, lengths), activation == "relu"
     p, X, A = RNNParams(*map(native, p)), native(X), m.states(start.a)
     W, bias = pack(m, p, [0], [0], 4)
-    m.share(rnn_forward_parts, m.loops, X, W, bias, sums_before(m, X, W, bias), relu, m.n, m.lengths, A, m.tiles())
+    m.share(rnn_forward_parts, m.loops, X, W, starts(m, X, W, bias), m.before, relu, m.n, m.lengths, A, m.tiles())
     Y, (a,) = m.results(A)
 
     def pullback(dY=None, dstate=None):
@@ -1732,7 +1730,7 @@ def lstm_compiled(
     q, X = LSTMParams(*map(native, full[:3])), native(X)
     P = native(np.zeros((0, m.width), m.dtype)) if p.P is None else widen(full.P, m.width)
     A, C, G, (W, bias) = m.states(start.a), m.states(start.c), m.buffer(m.T, m.B, 4, m.width), pack(m, q, range(4), range(4), 1)
-    m.share(lstm_forward_parts, m.loops, X, W, bias, sums_before(m, X, W, bias), P, late, m.n, m.lengths, A, C, G, m.tiles())
+    m.share(lstm_forward_parts, m.loops, X, W, starts(m, X, W, bias), m.before, P, late, m.n, m.lengths, A, C, G, m.tiles())
     Y, end = m.results(A, C)
     end = LSTMState(*end)
 
@@ -1788,9 +1786,9 @@ def gru_compiled(
     m = Plan(X, p.Waa.shape[1], gates, lengths)
     p, X = GRUParams(*(None if w is None else native(w) for w in p)), native(X)
     A, G, (W, bias, Wc, bias_c) = m.states(start.a), m.buffer(m.T, m.B, gates, m.width), gru_pack(m, p, kind)
-    M, Z = A if kind == SIMPLIFIED else m.buffer(m.T, m.B, m.width), sums_before(m, X, W, bias, 3 if kind == AFTER else 4)
-    Zc = sums_before(m, X, Wc, bias_c) if kind == BEFORE else Z
-    m.share(gru_forward_parts, m.loops, X, W, bias, Z, Wc, bias_c, Zc, kind, m.n, m.lengths, A, G, M, m.tiles())
+    M, start = A if kind == SIMPLIFIED else m.buffer(m.T, m.B, m.width), starts(m, X, W, bias, 3 if kind == AFTER else 4)
+    start_c = starts(m, X, Wc, bias_c) if kind == BEFORE else start
+    m.share(gru_forward_parts, m.loops, X, W, start, Wc, start_c, m.before, kind, m.n, m.lengths, A, G, M, m.tiles())
     Y, (a,) = m.results(A)
 
     def pullback(dY=None, dstate=None):
