@@ -254,7 +254,8 @@ def like(
     return tree_map(lambda _: arrays[next(order)], tree)
 
 # %% ../nbs/00_backend.ipynb #4bf2d236
-_TABLE = {(unit, "numpy"): f"seqbook.kernels_cpu:{unit}_compiled" for unit in ("rnn", "gru", "lstm")}
+_COMPILED = ("rnn", "gru", "lstm", "cross_entropy", "embedding", "adam", "write")
+_TABLE = {(name, "numpy"): f"seqbook.kernels_cpu:{name}_compiled" for name in _COMPILED}
 _fast = {"on": None}  # None: SEQBOOK_FAST decides
 
 

@@ -28,9 +28,11 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-from .backend import check_whole
+from .backend import check_whole, leaves
+from .bptt import cross_entropy_rows
 from .gru import GRUParams, GRUState, check_gru, gru_hoisted
 from .lstm import LSTMParams, LSTMState, lstm_check, lstm_decoupled, lstm_hoisted, lstm_rows
+from .optim import adam_update
 from .rnn import RNNParams, RNNState, activation_named, check_upstream, read_only, rnn_hoisted, sequence_arguments
 
 # %% ../nbs/practice/kernels_cpu.ipynb #d0925940
@@ -1051,6 +1053,11 @@ def compiled(
         _compiled.add((kernel, dtype))
     return kernel
 
+
+def run(kernel, dtype, *given):
+    "Call a kernel that is not divided."
+    return compiled(kernel, dtype, *given)(*given)
+
 # %% ../nbs/practice/kernels_cpu.ipynb #6efc90a1
 SMALL, KEPT, PAGE = 2**16, 2**28, 4096  # bytes: smaller arrays are NumPy's; so much is kept at most
 _shelf, _turn = {}, count()
@@ -1133,7 +1140,7 @@ class Plan:
 
     def run(self, kernel, *given):
         "Call a kernel that is not divided."
-        compiled(kernel, self.dtype, *given)(*given)
+        run(kernel, self.dtype, *given)
 
     def share(self, kernel, parts, *given):
         "Call one that is."
@@ -1362,3 +1369,316 @@ def gru_grads(m, p, X, D, A, M, kind):
     blocks = list(range(len(seen)))
     dX, dWax, dWaa, db = gradients(m, p, X, D, blocks, blocks, A, None if kind == SIMPLIFIED else M, seen)
     return dX, GRUParams(dWax, dWaa, db.ravel())
+
+# %% ../nbs/practice/kernels_cpu.ipynb #1c238bdb
+@intrinsic
+def larger(typing, a, b):
+    "The larger of two vectors, number by number; where one of them is NaN, the second."
+    def write(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
+    return a(a, b), write
+
+
+@njit(**INLINE)
+def exp(x):
+    "e^x for x <= 0, right to 4 units in the last place above 1e-37 (float64: 1e-306)."
+    raised, r = split_exponent(clip(x, -87.0, 88.0, -708.0, 709.0))
+    return (series(r) + 1.0) * power_of_two(raised)
+
+
+@njit(**OPTIONS)
+def softmax_rows(Z, targets, E, total, nats):
+    "Of each row: E = exp(z - max z), its sum, and -log softmax(z)[target]; rows of E are filled up to whole vectors."
+    (N, n), L, ld = Z.shape, lanes(Z), E.shape[1]
+    for r in range(N):
+        for j in range(n):
+            E[r, j] = Z[r, j]
+        for j in range(n, ld):
+            E[r, j] = Z[r, 0]
+        top = load(E, r * ld)
+        for j in range(L, ld, L):
+            top = larger(load(E, r * ld + j), top)
+        store(total, r * L, top)
+        high = total[r, 0]
+        for j in range(1, L):
+            high = max(high, total[r, j])
+        for j in range(n, ld):
+            E[r, j] = high - 1000
+        s = splat(E, 0.0)
+        for j in range(0, ld, L):
+            e = exp(load(E, r * ld + j) - splat(E, high))
+            store(E, r * ld + j, e)
+            s = s + e
+        store(total, r * L, s)
+        whole = total[r, 0] * 0
+        for j in range(L):
+            whole += total[r, j]
+        total[r, 0] = whole
+        nats[r] = math.log(whole) - (Z[r, targets[r]] - high)
+
+
+@njit(**OPTIONS)
+def softmax_slopes(E, total, targets, weight, dZ):
+    "weight (softmax(z) - onehot(target)) of each row."
+    for r in range(len(dZ)):
+        w = weight[r if weight.size > 1 else 0]
+        scale = w / total[r, 0]
+        for j in range(dZ.shape[1]):
+            dZ[r, j] = E[r, j] * scale
+        dZ[r, targets[r]] -= w
+
+# %% ../nbs/practice/kernels_cpu.ipynb #9af6678d
+def cross_entropy_compiled(
+    Z,        # (N, n_y) scores
+    targets,  # (N,) the right classes
+):            # -> -log softmax(Z)[target] of each row; function of the rows' weights -> dZ
+    "What `cross_entropy` takes on NumPy arrays where numba is installed; see `cross_entropy_rows`."
+    if not Z.size:
+        return cross_entropy_rows(Z, targets)
+    (N, n), dtype = Z.shape, np.dtype(Z.dtype.name)
+    Z, targets, nats, lane = native(Z), native(np.asarray(targets, np.int64)), np.empty(N, dtype), BYTES // dtype.itemsize
+    E, total = empty((N, up(n, lane)), dtype), empty((N, lane), dtype)
+    run(softmax_rows, dtype, Z, targets, E, total, nats)
+
+    def slopes(weight):
+        dZ = empty((N, n), dtype)
+        weight = native(np.asarray(weight, dtype).reshape(-1))
+        run(softmax_slopes, dtype, E, total, targets, weight, dZ)
+        return dZ
+
+    return nats, slopes
+
+# %% ../nbs/practice/kernels_cpu.ipynb #4a00559c
+@njit(**OPTIONS)
+def add_rows(D, ids, dE):
+    "dE[id] += the row of each position."
+    for k in range(len(ids)):
+        for j in range(D.shape[1]):
+            dE[ids[k], j] += D[k, j]
+
+
+def embedding_compiled(
+    D,         # (N, n_x) derivatives at the rows that were looked up
+    ids,       # (N,) which rows they were
+    n_v: int,  # rows of the table
+):             # -> (n_v, n_x)
+    "What `embedding`'s pullback takes on NumPy arrays where numba is installed."
+    dtype = np.dtype(D.dtype.name)
+    dE = np.zeros((n_v, D.shape[1]), dtype)
+    run(add_rows, dtype, native(D), native(np.asarray(ids, np.int64)), dE)
+    return dE
+
+# %% ../nbs/practice/kernels_cpu.ipynb #c5c10034
+@njit(**OPTIONS)
+def adam_pass(p, g, m, v, keep1, new1, keep2, new2, root, eps, rate):
+    "One pass over a parameter: equation optim.8."
+    for i in range(p.size):
+        m[i] = m[i] * keep1 + g[i] * new1
+        v[i] = v[i] * keep2 + g[i] * g[i] * new2
+        p[i] -= m[i] / (np.sqrt(v[i]) / root + eps) * rate
+
+
+def adam_compiled(p, g, m, v, work, lr, t, betas, eps):
+    "What Adam and AdamW take on NumPy arrays where numba is installed; see `adam_update`."
+    if not all(a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative for a in (p, g, m, v)):
+        return adam_update(p, g, m, v, work, lr, t, betas, eps)
+    (b1, b2), number = betas, p.dtype.type
+    numbers = b1, 1 - b1, b2, 1 - b2, math.sqrt(1 - b2**t), eps, lr / (1 - b1**t)
+    run(adam_pass, p.dtype, p.reshape(-1), native(g).reshape(-1), m.reshape(-1), v.reshape(-1), *map(number, numbers))
+
+# %% ../nbs/practice/kernels_cpu.ipynb #fac5f7e5
+@intrinsic
+def total_of(typing, x):
+    "The sum of a vector's numbers."
+    def write(context, builder, sig, args):
+        kind = x.ir
+        name = f"llvm.vector.reduce.fadd.v{kind.count}f{x.scalar.bitwidth}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind.element, [kind.element, kind]), name)
+        return builder.call(function, [ir.Constant(kind.element, 0.0), args[0]], fastmath=("reassoc",))
+    return x.scalar(x), write
+
+
+@njit(**OPTIONS)
+def add_product(W, first, last, v, z):
+    "z[r] += W[r] v for rows first to last."
+    L, K = lanes(W), W.shape[1]
+    whole = K - K % L
+    for r in range(first, last, 4):
+        r1, r2, r3 = min(r + 1, last - 1), min(r + 2, last - 1), min(r + 3, last - 1)
+        s0, s1, s2, s3 = splat(W, 0.0), splat(W, 0.0), splat(W, 0.0), splat(W, 0.0)
+        for k in range(0, whole, L):
+            x = load(v, k)
+            s0, s1 = load(W, r * K + k) * x + s0, load(W, r1 * K + k) * x + s1
+            s2, s3 = load(W, r2 * K + k) * x + s2, load(W, r3 * K + k) * x + s3
+        t0, t1, t2, t3 = total_of(s0), total_of(s1), total_of(s2), total_of(s3)
+        for k in range(whole, K):
+            t0, t1, t2, t3 = t0 + W[r, k] * v[k], t1 + W[r1, k] * v[k], t2 + W[r2, k] * v[k], t3 + W[r3, k] * v[k]
+        z[r] += t0
+        if r + 1 < last:
+            z[r + 1] += t1
+        if r + 2 < last:
+            z[r + 2] += t2
+        if r + 3 < last:
+            z[r + 3] += t3
+
+# %% ../nbs/practice/kernels_cpu.ipynb #f1c2d6f5
+ONE_TANH, ONE_RELU, ONE_BEFORE, ONE_AFTER, ONE_SIMPLIFIED, ONE_LSTM, ONE_LECTURE = range(7)
+
+
+@njit(**INLINE)
+def one_rnn(kind, W, z, a):
+    "Equation 2.1."
+    n, L = W.shape[1], lanes(W)
+    add_product(W, 0, n, a, z)
+    for i in range(0, n, L):
+        x = load(z, i)
+        store(a, i, where_positive(x, x) if kind == ONE_RELU else tanh(x))
+
+
+@njit(**INLINE)
+def one_gru(kind, W, b, z, a, m):
+    "Equations 8.1 to 8.6; m is a place for what passes the reset gate."
+    n, L = W.shape[1], lanes(W)
+    c = n if kind == ONE_SIMPLIFIED else 2 * n
+    add_product(W, 0, c, a, z)
+    if kind == ONE_AFTER:
+        for i in range(n):
+            m[i] = b[i]
+        add_product(W[c:], 0, n, a, m)
+    for i in range(0, n if kind != ONE_SIMPLIFIED else 0, L):
+        store(m, i, sigmoid(load(z, i)) * load(m if kind == ONE_AFTER else a, i))
+    if kind == ONE_AFTER:
+        for i in range(n):
+            z[c + i] += m[i]
+    else:
+        x = a if kind == ONE_SIMPLIFIED else m
+        add_product(W, c, c + n, x, z)
+    for i in range(0, n, L):
+        old = load(a, i)
+        store(a, i, old + sigmoid(load(z, c - n + i)) * (tanh(load(z, c + i)) - old))
+
+
+@njit(**INLINE)
+def one_lstm(kind, W, P, z, a, c):
+    "Equations 9.1 to 9.9."
+    n, L = W.shape[1], lanes(W)
+    add_product(W, 0, 4 * n, a, z)
+    for i in range(0, n, L):
+        u, f, o, old = load(z, i), load(z, n + i), load(z, 3 * n + i), load(c, i)
+        if P.size:
+            u, f = u + load(P, i) * old, f + load(P, P.shape[1] + i) * old
+        new = sigmoid(u) * tanh(load(z, 2 * n + i)) + sigmoid(f) * old
+        if P.size:
+            o = o + load(P, 2 * P.shape[1] + i) * (old if kind == ONE_LECTURE else new)
+        store(c, i, new)
+        store(a, i, sigmoid(o) * tanh(new))
+
+# %% ../nbs/practice/kernels_cpu.ipynb #57a5b566
+@njit(**OPTIONS)
+def draw(y, t, u, banned, sums):
+    "The symbol that u chooses at temperature t; -1 where no score is finite, or one is NaN."
+    top, best = y[0] - np.inf, -1
+    for j in range(y.size):
+        if y[j] != y[j]:
+            return -1
+        if not banned[j] and y[j] > top:
+            top, best = y[j], j
+    if best < 0 or np.isinf(top) or t == 0:
+        return -1 if np.isinf(top) else best
+    c = 0.0
+    for j in range(y.size):
+        c += 0.0 if banned[j] else np.float64(math.exp((y[j] - top) / t))
+        sums[j] = c
+    j = 0
+    while j < y.size - 1 and sums[j] <= u * c:
+        j += 1
+    return j
+
+
+@njit(**OPTIONS)
+def write_symbols(kind, table, W, b, P, Wy, by, a, c, z, y, sums, ids, given, t, stop, banned, numbers, out):
+    "Read the given symbols, the last of which counts as just written, then draw one for each number; how many, or -1."
+    n, rows, symbol, written = W.shape[1], W.shape[0], 0, 0
+    for k in range(given - 1 + numbers.size):
+        symbol = ids[k] if k < given else symbol
+        for i in range(rows):
+            z[i] = table[symbol, i]
+        if kind <= ONE_RELU:
+            one_rnn(kind, W, z, a)
+        elif kind <= ONE_SIMPLIFIED:
+            one_gru(kind, W, b, z, a, c)
+        else:
+            one_lstm(kind, W, P, z, a, c)
+        if k >= given - 1:
+            for i in range(by.size):
+                y[i] = by[i]
+            add_product(Wy, 0, by.size, a, y)
+            symbol = draw(y, t, numbers[written], banned, sums)
+            if symbol < 0:
+                return -1
+            out[written] = symbol
+            written += 1
+            if symbol == stop:
+                return written
+    return written
+
+# %% ../nbs/practice/kernels_cpu.ipynb #d491ad73
+AHEAD = 16  # symbols drawn in one call: a reader of a stream waits for no more
+
+
+def writer_of(model):
+    "What `write_symbols` needs to know of a model: kind, table, W, b, P, Wy, by; None for a model that it cannot compute."
+    from seqbook.gru import GRU
+    from seqbook.language_model import LanguageModel
+    from seqbook.lstm import LSTM
+    from seqbook.rnn import RNN
+    layer, kinds = getattr(model, "layer", None), {"before": ONE_BEFORE, "after": ONE_AFTER}
+    if getattr(type(model), "step", None) is not LanguageModel.step or type(layer) not in (RNN, GRU, LSTM):
+        return None
+    p, E, out = layer.params, model.embedding.params.E, model.output.params
+    if type(layer) is LSTM and any(layer.rates.values()) or not all(isinstance(w, np.ndarray) and w.dtype == E.dtype for w in leaves((p, E, out)).values()):
+        return None
+    if type(layer) is RNN:
+        kind = ONE_RELU if layer.activation == "relu" else ONE_TANH
+    elif type(layer) is GRU:
+        kind = ONE_SIMPLIFIED if layer.options["variant"] == "simplified" else kinds[layer.options["reset"]]
+    else:
+        kind, p = ONE_LECTURE if layer.peepholes == "lecture" else ONE_LSTM, lstm_decoupled(p)
+    none, P = np.zeros(0, E.dtype), getattr(p, "P", None)
+    b = none if getattr(p, "bac", None) is None else p.bac
+    width = up(layer.n_a, BYTES // E.dtype.itemsize)
+    P = np.zeros((0, width), E.dtype) if P is None else widen(P, width)
+    return kind, *map(native, (E @ p.Wax.T + p.ba, p.Waa, b, P, out.Wya, out.by))
+
+
+def write_compiled(
+    model,        # a model with `vocabulary` and `step`
+    prompt,       # (T,) ids, T >= 1
+    length,       # symbols to write at most; None: no limit
+    stop,         # id of the end symbol, -1 for none
+    temperature,  # 0: greedy
+    banned,       # ids that must not be written
+    rng,          # the stream's generator: one number for each symbol
+):                # -> iterator of ids, or None for a model that is not computed here
+    "One stream of text, in compiled code: what `generate` and `stream` take where numba is installed."
+    parts = writer_of(model)
+    return None if parts is None else _written(parts, prompt, length, stop, temperature, banned, rng)
+
+
+def _written(parts, prompt, length, stop, temperature, banned, rng):
+    kind, table, W, *_, by = parts
+    dtype, n = table.dtype, up(W.shape[1], BYTES // table.dtype.itemsize)
+    a, c, z, y = (zeros((size,), dtype) for size in (n, n, len(W) + n, len(by)))
+    t = dtype.type(np.clip(temperature, np.finfo(dtype).tiny, np.finfo(dtype).max) if temperature else 0)
+    forbidden, out, sums = np.isin(np.arange(len(by)), list(banned)), np.empty(AHEAD, np.int64), np.empty(len(by))
+    ids, left = np.array(prompt, np.int64), np.inf if length is None else length
+    while left > 0:
+        numbers = rng.random(min(AHEAD, int(min(left, AHEAD))))
+        given = kind, *parts[1:], a, c, z, y, sums, ids, len(ids), t, stop, forbidden, numbers, out
+        count = compiled(write_symbols, dtype, *given)(*given)
+        if count < 0:
+            raise ValueError("logits: every row needs a finite largest entry; got a row with NaN, with +inf, or with -inf only")
+        yield from out[:count].tolist()
+        if out[count - 1] == stop:
+            return
+        ids, left = out[count - 1 : count].copy(), left - count
