@@ -10,7 +10,8 @@ n_a), sampling (one stream, symbol by symbol), training (Shakespeare's works to 
 
 Every contestant runs in a process of its own, forked anew for each case from one that has done its imports, with the same
 weights and inputs, and its outputs and derivatives are compared. The contestants take turns: some calls that are not timed, one
-that is. Milliseconds are medians over --repeat turns. "Share" is that of the machine's peak product rate, as measured; memory
+that is. Milliseconds are medians over --repeat turns, by the clock; with --threads 1 by the processor's time, which other work
+hardly touches, and into a table of their own. "Share" is that of the machine's peak product rate, as measured; memory
 is what the calls added to the process at most. Forward runs without a graph where a framework knows one; "both" is forward and
 backward with all gradients. The GRU has its reset after the product, as PyTorch's. JAX is compiled; compiling is not timed.
 """
@@ -27,7 +28,8 @@ import record
 
 CASES = [{"T": T, "B": B, "n_x": n_x, "n_a": n_a, "kind": kind} for (T, B, n_x, n_a), kind in [
     ((32, 32, 64, 128), "plain"), ((64, 32, 128, 256), "plain"), ((100, 64, 128, 512), "plain"), ((50, 1, 64, 128), "plain"),
-    ((128, 16, 256, 256), "plain"), ((64, 32, 128, 256), "ragged"), ((64, 32, 128, 256), "bidirectional"), ((64, 32, 128, 256), "two layers")]]
+    ((128, 16, 256, 256), "plain"), ((64, 32, 128, 256), "ragged"), ((64, 32, 128, 256), "bidirectional"),
+    ((64, 32, 128, 256), "two layers")]]
 UNITS, GATES = ("rnn", "gru", "lstm"), {"rnn": 1, "gru": 3, "lstm": 4}
 NAMES = ("seqbook NumPy", "seqbook fast", "PyTorch", "Keras", "JAX", "onnxruntime", "textbook")
 PARTS = ("peak", "ladder", "first", "layers", "growth", "sampling", "training")
@@ -52,10 +54,14 @@ def arguments():
 args = arguments()
 for name in record.THREADS:
     os.environ[name] = str(args.threads)
-os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if args.threads > 1 else 'false'} intra_op_parallelism_threads={args.threads}"
+many = "true" if args.threads > 1 else "false"
+os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={many} intra_op_parallelism_threads={args.threads}"
 os.environ |= {"KERAS_BACKEND": "torch", "JAX_PLATFORMS": "cpu"}
 
 import numpy as np  # noqa: E402
+
+clock = time.process_time if args.threads == 1 else time.perf_counter
+TABLE = "layers on one thread" if args.threads == 1 else "layers"
 
 
 # ---------------------------------------------------------------- the cases
@@ -256,8 +262,10 @@ def of_onnx(unit, case):
         parts = [export(p) for p in ps]
     for i, part in enumerate(parts):
         weights += [numpy_helper.from_array(np.ascontiguousarray(part[k]), f"{k}{i}") for k in "WRB"]
-        nodes += [helper.make_node(unit.upper(), [x, f"W{i}", f"R{i}", f"B{i}"] + (["n"] if lengths is not None else []), [f"Y{i}"], **options),
-                  helper.make_node("Transpose", [f"Y{i}"], [f"P{i}"], perm=[0, 2, 1, 3]), helper.make_node("Reshape", [f"P{i}", "shape"], [f"Z{i}"])]
+        given = [x, f"W{i}", f"R{i}", f"B{i}"] + (["n"] if lengths is not None else [])
+        nodes += [helper.make_node(unit.upper(), given, [f"Y{i}"], **options),
+                  helper.make_node("Transpose", [f"Y{i}"], [f"P{i}"], perm=[0, 2, 1, 3]),
+                  helper.make_node("Reshape", [f"P{i}", "shape"], [f"Z{i}"])]
         x = f"Z{i}"
     weights.append(numpy_helper.from_array(np.array([0, 0, -1]), "shape"))
     inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, X.shape)]
@@ -327,9 +335,9 @@ def serve(name, order, answers):
         f()
         while time.perf_counter() < end:  # other processes' threads come to rest
             f()
-        start = time.perf_counter()
+        start = clock()
         f()
-        say(ms=1e3 * (time.perf_counter() - start))
+        say(ms=1e3 * (clock() - start))
 
 
 class Process:
@@ -382,7 +390,8 @@ def measured(team, unit, case, mflop):
         for what, ms in of.items():
             if ms:
                 middle = float(np.median(ms))
-                figures[name][what] = {"ms": round(middle, 4), "best": round(min(ms), 4), "gflops": round(mflop * (3 if what == "both" else 1) / middle, 2)}
+                rate = mflop * (3 if what == "both" else 1) / middle
+                figures[name][what] = {"ms": round(middle, 4), "best": round(min(ms), 4), "gflops": round(rate, 2)}
     return {"results": figures, "left_out": {n: a["error"] for n, a in answers.items() if "error" in a}}
 
 
@@ -419,12 +428,13 @@ def table(rows):
             x = ratios(rows, unit, what)
             yield f"{'geometric mean of PyTorch/fast':<40}{mean(x):.2f}, least {min(x, default=float('nan')):.2f}"
     yield "\nGFLOP/s (share of the peak product rate), and MiB added"
-    yield f"{'':<38}" + "".join(f"{n + ' ' + w:>24}" for n in ("seqbook fast", "PyTorch") for w in ("forward", "both")) + f"{'fast MiB':>10}{'PyTorch MiB':>13}"
+    four = [(n, w) for n in ("seqbook fast", "PyTorch") for w in ("forward", "both")]
+    yield f"{'':<38}" + "".join(f"{n + ' ' + w:>24}" for n, w in four) + f"{'fast MiB':>10}{'PyTorch MiB':>13}"
     for r in rows:
-        cells = [r["results"].get(n, {}).get(w) for n in ("seqbook fast", "PyTorch") for w in ("forward", "both")]
+        cells = [r["results"].get(n, {}).get(w) for n, w in four]
         shown = "".join(f"{c['gflops']:>16.0f} ({100 * c['gflops'] / r['peak']:3.0f} %)" if c else f"{'-':>24}" for c in cells)
-        memory = "".join(f"{r['results'].get(n, {}).get('added_mib', float('nan')):>{w}.0f}" for n, w in (("seqbook fast", 10), ("PyTorch", 13)))
-        yield f"{r['unit'].upper():<6}{label(r):<32}{shown}{memory}"
+        mib = [r["results"].get(n, {}).get("added_mib", float("nan")) for n in ("seqbook fast", "PyTorch")]
+        yield f"{r['unit'].upper():<6}{label(r):<32}{shown}{mib[0]:>10.0f}{mib[1]:>13.0f}"
 
 
 # ---------------------------------------------------------------- the other parts
@@ -466,7 +476,8 @@ def peak():
     W[...] = 1
     m = k.Plan(X, wide // 4, 4, None)
     ours = lambda: [m.share(k.input_sums_parts, args.threads, X, W, bias, 0, 4, Z) for _ in range(20)]
-    found = {"NumPy": 2 * n**3 / best(lambda: A @ B), "PyTorch": 2 * n**3 / best(lambda: a @ b), "tile": 20 * 2 * X.shape[1] * K * wide / best(ours)}
+    found = {"NumPy": 2 * n**3 / best(lambda: A @ B), "PyTorch": 2 * n**3 / best(lambda: a @ b)}
+    found["tile"] = 20 * 2 * X.shape[1] * K * wide / best(ours)
     return {name: round(x / 1e9, 1) for name, x in found.items()}
 
 
@@ -478,7 +489,8 @@ def growth():
     from seqbook.lstm import lstm, lstm_init
     torch.set_num_threads(args.threads)
     base = {"T": 64, "B": 32, "n_x": 128, "n_a": 256}
-    for axis, values in {"T": (8, 16, 32, 64, 128, 256), "B": (1, 2, 4, 8, 16, 32, 64, 128), "n_a": (16, 32, 64, 128, 256, 512, 1024)}.items():
+    axes = {"T": (8, 16, 32, 64, 128, 256), "B": (1, 2, 4, 8, 16, 32, 64, 128), "n_a": (16, 32, 64, 128, 256, 512, 1024)}
+    for axis, values in axes.items():
         for value in values:
             T, B, n_x, n_a = (base | {axis: value}).values()
             rng = np.random.default_rng(0)
@@ -563,7 +575,7 @@ def curve(name, n_a=256, B=64, T=64, n_x=64, lr=2e-3, log=25):
     if name == "seqbook":
         def callback(run):
             run.stop = note(run.window[-1][0] if run.window else run.history["loss"][1][-1])
-        model.fit(ids[:20000], steps=2, batch_size=B, T=T, optimizer=Adam(1e-9), progress=False)  # compiles, and changes nothing to speak of
+        model.fit(ids[:20000], steps=2, batch_size=B, T=T, optimizer=Adam(1e-9), progress=False)  # compiles, changes next to nothing
         start = time.perf_counter()
         model.fit(ids, steps=10**6, batch_size=B, T=T, optimizer=Adam(lr), clip=1.0, progress=False, callbacks=[callback])
     else:
@@ -583,7 +595,8 @@ def curve(name, n_a=256, B=64, T=64, n_x=64, lr=2e-3, log=25):
             state = None if new or state is None else tuple(s.detach() for s in state)
             optimizer.zero_grad(set_to_none=True)
             Y, state = layer(E(torch.from_numpy(np.ascontiguousarray(inputs))), state)
-            loss = torch.nn.functional.cross_entropy(out(Y).reshape(T * B, -1), torch.from_numpy(np.ascontiguousarray(targets)).reshape(-1).long())
+            right = torch.from_numpy(np.ascontiguousarray(targets)).reshape(-1).long()
+            loss = torch.nn.functional.cross_entropy(out(Y).reshape(len(right), -1), right)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(given, 1.0)
             optimizer.step()
@@ -595,8 +608,9 @@ def curve(name, n_a=256, B=64, T=64, n_x=64, lr=2e-3, log=25):
 def training():
     "Both, each in a process of its own."
     for name in ("seqbook", "PyTorch"):
-        command = [sys.executable, __file__, "--worker", "train " + name, "--threads", str(args.threads), "--loss", str(args.loss), "--seconds", str(args.seconds)]
-        yield {"name": name, **json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])}
+        options = {"worker": f"train {name}", "threads": args.threads, "loss": args.loss, "seconds": args.seconds}
+        command = [sys.executable, __file__, *(str(x) for k, v in options.items() for x in (f"--{k}", v))]
+        yield {"name": name, **json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])}
 
 
 # ---------------------------------------------------------------- the ladder of the chapter
@@ -641,7 +655,7 @@ def kernels():
 
 
 def ladder():
-    "GFLOP/s, rung by rung: four times one product, (32, 256) @ (256, 1024); then an LSTM's forward pass, T, B, n_x, n_a = 64, 32, 128, 256."
+    "GFLOP/s, rung by rung: one product, (32, 256) @ (256, 1024); then an LSTM's forward pass, T, B, n_x, n_a = 64, 32, 128, 256."
     from seqbook import kernels_cpu as k
     from seqbook.lstm import LSTMState, lstm_init
     from seqbook.rnn import sigmoid
@@ -651,7 +665,8 @@ def ladder():
     A[...], W[...], zero = rng.normal(size=A.shape), rng.normal(size=W.shape), np.zeros(wide, np.float32)
     k.pack_columns(W, np.array([0]), 256, 256, packed)
     rung = lambda step, operations, f: {"step": step, "gflops": round(operations / best(f) / 1e9, 1)}
-    for step, f in {"three loops, compiled": lambda: naive(A, W, C), "vectors, one row at a time": lambda: tiled(A, W, C, zero, 1, wide, 1024),
+    for step, f in {"three loops, compiled": lambda: naive(A, W, C),
+                    "vectors, one row at a time": lambda: tiled(A, W, C, zero, 1, wide, 1024),
                     f"a tile of {k.ROWS} rows in registers": lambda: tiled(A, W, C, zero, k.ROWS, wide, 1024),
                     "weights packed": lambda: tiled(A, packed, C, zero, k.ROWS, 256 * wide, wide)}.items():
         yield rung(step, 2 * 32 * 256 * 1024, f)
@@ -660,7 +675,8 @@ def ladder():
     m, q = k.Plan(X, n, 4, None), type(p)(*map(k.native, p[:3]))
     A, C, G, P, tiles = m.states(0), m.states(0), m.buffer(T, B, 4, n), k.native(np.zeros((0, n), np.float32)), m.tiles()
     W, bias = k.pack(m, q, range(4), range(4), 1)
-    given = lambda t, steps: (X[t : t + steps], W, bias[None], False, P, True, n, m.lengths, A[t : t + steps + 1], C[t : t + steps + 1], G[t : t + steps], tiles)
+    some = lambda t, steps: (A[t : t + steps + 1], C[t : t + steps + 1], G[t : t + steps], tiles)
+    given = lambda t, steps: (X[t : t + steps], W, bias[None], False, P, True, n, m.lengths, *some(t, steps))
 
     def apart():
         "The products compiled, the gates NumPy's."
@@ -675,7 +691,8 @@ def ladder():
     yield rung("LSTM: gates in the same loop", operations, lambda: m.share(k.lstm_forward_parts, 1, *given(0, T)))
     yield rung(f"LSTM: {args.threads} threads, which meet at every step", operations,
                lambda: [m.share(k.lstm_forward_parts, args.threads, *given(t, 1)) for t in range(T)])
-    yield rung(f"LSTM: {args.threads} threads, which meet at the end", operations, lambda: m.share(k.lstm_forward_parts, args.threads, *given(0, T)))
+    yield rung(f"LSTM: {args.threads} threads, which meet at the end", operations,
+               lambda: m.share(k.lstm_forward_parts, args.threads, *given(0, T)))
 
 
 def first_calls():
@@ -705,8 +722,8 @@ def keep(part, rows, unit=None):
     about = {"commit": record.commit(), "date": record.today(), "note": args.note, "threads": args.threads}
     taken = kept.get("taken", {}) | {f"{part} {unit}" if unit else part: about}
     versions = record.versions("numpy", "numba", "llvmlite", "torch", "keras", "jax", "onnxruntime")
-    record.write(path, {"what": "recurrent layers on the CPU, float32", "machine": record.machine() | {"vector_bytes": BYTES},
-                        "versions": versions, **{k: v for k, v in kept.items() if k not in ("what", "machine", "versions", "taken")}, "taken": taken, part: rows})
+    head = {"what": "recurrent layers on the CPU, float32", "machine": record.machine() | {"vector_bytes": BYTES}, "versions": versions}
+    record.write(path, head | {k: v for k, v in kept.items() if k not in head} | {"taken": taken, part: rows})
 
 
 def main():
@@ -714,7 +731,7 @@ def main():
         kind, _, name = args.worker.partition(" ")
         return print(json.dumps(curve(name))) if kind == "train" and name else worker(args.worker)
     if args.show:
-        return print("\n".join(table(json.loads(Path(args.results).read_text())["layers"])))
+        return print("\n".join(table(json.loads(Path(args.results).read_text())[TABLE])))
     parts = args.part or PARTS
     found = peak()
     print("peak product rate, GFLOP/s:", found, flush=True)
@@ -724,7 +741,7 @@ def main():
         rows = []
         for unit in args.unit or UNITS:
             some = list(layers(unit, max(found.values()), args.only or NAMES))
-            keep("layers", some, unit)
+            keep(TABLE, some, unit)
             rows += some
         print("\n".join(table(rows)), flush=True)
         for r in rows:

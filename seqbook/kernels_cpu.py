@@ -965,7 +965,7 @@ class Team:
 
     def leave(self):
         self.board[STOP] = 1
-        for helper in self.helpers:
+        for _ in self.helpers:
             self.bell.put(None)
         for helper in self.helpers:
             helper.join()
@@ -1598,7 +1598,7 @@ def draw(y, t, u, banned, sums):
 @njit(**OPTIONS)
 def write_symbols(kind, table, W, b, P, Wy, by, a, c, z, y, sums, ids, given, t, stop, banned, numbers, out):
     "Read the given symbols, the last of which counts as just written, then draw one for each number; how many, or -1."
-    n, rows, symbol, written = W.shape[1], W.shape[0], 0, 0
+    rows, symbol, written = len(W), 0, 0
     for k in range(given - 1 + numbers.size):
         symbol = ids[k] if k < given else symbol
         for i in range(rows):
