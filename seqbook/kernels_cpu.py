@@ -1110,7 +1110,7 @@ def up(n, step):
 
 def native(a):
     "The array to be read only, or a copy where it is not contiguous, not aligned or has its bytes in the other order."
-    a = np.require(a, np.dtype(a.dtype.name), ("C", "A")).view()
+    a = np.require(a, a.dtype.newbyteorder("="), ("C", "A")).view()
     a.flags.writeable = False
     return a
 
@@ -1119,7 +1119,7 @@ def widen(a, width):
     "The array with its last axis filled up with zeros, to be read only."
     if a.shape[-1] == width:
         return native(a)
-    out = zeros((*a.shape[:-1], width), np.dtype(a.dtype.name))
+    out = zeros((*a.shape[:-1], width), a.dtype.newbyteorder("="))
     out[..., : a.shape[-1]] = a
     return native(out)
 
@@ -1128,7 +1128,7 @@ class Plan:
     "The sizes of one call, and what all units do the same way."
 
     def __init__(self, X, n, gates, lengths):
-        (self.T, self.B, self.n_x), self.n, self.dtype = X.shape, n, np.dtype(X.dtype.name)
+        (self.T, self.B, self.n_x), self.n, self.dtype = X.shape, n, X.dtype.newbyteorder("=")
         self.lanes = BYTES // self.dtype.itemsize
         self.width, self.wide = up(n, self.lanes), 4 * self.lanes
         work = 2 * self.T * self.B * gates * n * (n + self.n_x) // 1_000_000
@@ -1435,7 +1435,7 @@ def cross_entropy_compiled(
     "What `cross_entropy` takes on NumPy arrays where numba is installed; see `cross_entropy_rows`."
     if not Z.size:
         return cross_entropy_rows(Z, targets)
-    (N, n), dtype = Z.shape, np.dtype(Z.dtype.name)
+    (N, n), dtype = Z.shape, Z.dtype.newbyteorder("=")
     Z, targets, nats, lane = native(Z), native(np.asarray(targets, np.int64)), np.empty(N, dtype), BYTES // dtype.itemsize
     E, total = empty((N, up(n, lane)), dtype), empty((N, lane), dtype)
     run(softmax_rows, dtype, Z, targets, E, total, nats)
@@ -1463,7 +1463,7 @@ def embedding_compiled(
     n_v: int,  # rows of the table
 ):             # -> (n_v, n_x)
     "What `embedding`'s pullback takes on NumPy arrays where numba is installed."
-    dtype = np.dtype(D.dtype.name)
+    dtype = D.dtype.newbyteorder("=")
     dE = np.zeros((n_v, D.shape[1]), dtype)
     run(add_rows, dtype, native(D), native(np.asarray(ids, np.int64)), dE)
     return dE
