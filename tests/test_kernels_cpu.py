@@ -249,7 +249,7 @@ def test_numba_waits_for_the_first_use():
 
 
 def test_threads_are_counted():
-    with pytest.raises(ValueError, match="n: expected a whole number >= 1, got 0"):
+    with pytest.raises(ValueError, match="n: expected a whole number >= 1 and <= 1024, got 0"):
         k.threads(0)
 
 
