@@ -942,7 +942,8 @@ class Team:
     "The threads that help the one that calls."
 
     def __init__(self, n):
-        self.board, self.busy, self.door, self.asleep, self.bell = board(), Lock(), Lock(), 0, SimpleQueue()
+        self.process, self.board, self.bell, self.asleep = os.getpid(), board(), SimpleQueue(), 0
+        self.busy, self.door = Lock(), Lock()
         self.helpers = [Thread(target=self.help, name=f"seqbook-{i}", daemon=True) for i in range(1, n)]
         compiled(serve, None, self.board, PATIENCE)
         for helper in self.helpers:
@@ -964,6 +965,8 @@ class Team:
                 self.bell.put(None)
 
     def leave(self):
+        if self.process != os.getpid():  # a child of fork, whose parent's helpers these are
+            return
         self.board[STOP] = 1
         for _ in self.helpers:
             self.bell.put(None)

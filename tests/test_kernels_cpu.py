@@ -167,26 +167,27 @@ def test_a_child_of_fork_has_threads_of_its_own(threads):
 
 
 @pytest.mark.parametrize("dtype", TOL, ids=lambda d: d.__name__)
-def test_tanh_and_sigmoid_to_four_units_in_the_last_place(dtype):
+def test_tanh_sigmoid_and_exp_to_four_units_in_the_last_place(dtype):
     from numba import njit
 
     @njit(**{**k.OPTIONS, "cache": False})
-    def many(x, t, s):
+    def many(x, t, s, e):
         for i in range(0, x.size, k.lanes(x)):
+            k.store(e, i, k.exp(k.load(x, i)))
             k.store(t, i, k.tanh(k.load(x, i)))
             k.store(s, i, k.sigmoid(k.load(x, i)))
 
     lowest = -85 if dtype == np.float32 else -700
     small = np.geomspace(1e-30, 30, 2**17)
     x = np.concatenate([np.linspace(lowest, 30, 2**18), np.linspace(-1, 1, 2**18), small, -small]).astype(dtype)
-    t, s, X = np.empty_like(x), np.empty_like(x), x.astype(np.longdouble)
-    many(x, t, s)
+    t, s, e, X = np.empty_like(x), np.empty_like(x), np.empty_like(x), x.astype(np.longdouble)
+    many(x, t, s, e)
     with np.errstate(over="ignore"):
-        for got, want in ((t, np.tanh(X)), (s, 1 / (1 + np.exp(-X)))):
+        for got, want in ((t, np.tanh(X)), (s, 1 / (1 + np.exp(-X))), (e[x <= 0], np.exp(X[x <= 0]))):
             assert (abs(got - want) / np.spacing(abs(want.astype(dtype)))).max() < 4
     x = np.array([np.nan, np.inf, -np.inf, 0] * 4, dtype)
-    t, s = np.empty_like(x), np.empty_like(x)
-    many(x, t, s)
+    t, s, e = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    many(x, t, s, e)
     np.testing.assert_array_equal(t[:4], [np.nan, 1, -1, 0])
     np.testing.assert_array_equal(s[:4], [np.nan, 1, 0, 0.5])
 
