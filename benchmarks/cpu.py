@@ -9,11 +9,12 @@ Parts: peak (the machine's fastest product), ladder (the rungs of the chapter), 
 n_a), sampling (one stream, symbol by symbol), training (Shakespeare's works to a given loss), first (first calls).
 
 Every contestant runs in a process of its own, forked anew for each case from one that has done its imports, with the same
-weights and inputs, and its outputs and derivatives are compared. The contestants take turns: some calls that are not timed, one
-that is. Milliseconds are medians over --repeat turns, by the clock; with --threads 1 by the processor's time, which other work
-hardly touches, and into a table of their own. "Share" is that of the machine's peak product rate, as measured; memory
-is what the calls added to the process at most. Forward runs without a graph where a framework knows one; "both" is forward and
-backward with all gradients. The GRU has its reset after the product, as PyTorch's. JAX is compiled; compiling is not timed.
+weights and inputs, and its outputs and derivatives are compared. The contestants take turns: a rest, some calls that are not
+timed, up to five that are. Milliseconds are medians over --repeat turns of the medians of a turn, by the clock; with --threads 1
+by the processor's time, which other work hardly touches, and into a table of their own. "Share" is that of the machine's peak
+product rate, as measured; memory is what the calls added to the process at most. Forward runs without a graph where a framework
+knows one; "both" is forward and backward with all gradients. The GRU has its reset after the product, as PyTorch's. JAX is
+compiled; compiling is not timed.
 """
 import argparse
 import json
@@ -331,13 +332,17 @@ def serve(name, order, answers):
         if what not in calls:
             say(ms=None)
             continue
-        f, end = calls[what], time.perf_counter() + 0.01
+        time.sleep(0.03)  # the threads of the contestant before come to rest
+        f, end, times = calls[what], time.perf_counter() + 0.02, []
         f()
-        while time.perf_counter() < end:  # other processes' threads come to rest
+        while time.perf_counter() < end:
             f()
-        start = clock()
-        f()
-        say(ms=1e3 * (clock() - start))
+        end = time.perf_counter() + 0.05
+        while not times or len(times) < 5 and time.perf_counter() < end:
+            start = clock()
+            f()
+            times.append(1e3 * (clock() - start))
+        say(ms=float(np.median(times)))
 
 
 class Process:
@@ -461,6 +466,16 @@ def median(f, repeat=None):
     return float(np.median(times))
 
 
+def rested(f):
+    "The same, after a rest and some calls that are not timed: a BLAS's threads stay awake for a while after their work."
+    f()
+    time.sleep(0.05)
+    end = time.perf_counter() + 0.05
+    while time.perf_counter() < end:
+        f()
+    return median(f, 9)
+
+
 def peak():
     "The fastest product of matrices that can be had here, in GFLOP/s: NumPy's, PyTorch's, and our tile's, on all threads."
     import torch
@@ -506,7 +521,7 @@ def growth():
                 layer.zero_grad(set_to_none=True)
                 layer(x)[0].backward(d)
             calls = {"seqbook fast": lambda p=p, X=X, dY=dY: lstm(p, X)[2](dY), "PyTorch": theirs, "seqbook NumPy": numpy}
-            yield {"axis": axis, "value": value, **{name: round(median(f, 7), 4) for name, f in calls.items()}}
+            yield {"axis": axis, "value": value, **{name: round(rested(f), 4) for name, f in calls.items()}}
 
 
 def sampling():

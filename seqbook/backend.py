@@ -258,7 +258,7 @@ def like(
     return tree_map(lambda _: arrays[next(order)], tree)
 
 # %% ../nbs/00_backend.ipynb #4bf2d236
-_COMPILED = ("rnn", "gru", "lstm", "cross_entropy", "embedding", "adam", "write")
+_COMPILED = ("rnn", "gru", "lstm", "dense", "cross_entropy", "embedding", "adam", "write")
 _TABLE = {(name, "numpy"): f"seqbook.kernels_cpu:{name}_compiled" for name in _COMPILED}
 _fast = {"on": None}  # None: SEQBOOK_FAST decides
 

@@ -33,7 +33,7 @@ from .bptt import cross_entropy_rows
 from .gru import GRUParams, GRUState, check_gru, gru_hoisted
 from .lstm import LSTMParams, LSTMState, lstm_check, lstm_decoupled, lstm_hoisted, lstm_rows
 from .optim import adam_update
-from .rnn import RNNParams, RNNState, activation_named, check_upstream, read_only, rnn_hoisted, sequence_arguments
+from .rnn import RNNParams, RNNState, activation_named, check_upstream, dense_rows, read_only, rnn_hoisted, sequence_arguments
 
 # %% ../nbs/practice/kernels_cpu.ipynb #d0925940
 def vector_bytes():
@@ -1061,6 +1061,12 @@ def run(kernel, dtype, *given):
     "Call a kernel that is not divided."
     return compiled(kernel, dtype, *given)(*given)
 
+
+def divide(kernel, dtype, parts, *given):
+    "Call a kernel that is."
+    compiled(kernel, dtype, board(), parts, given)
+    in_parts(kernel, parts, given)
+
 # %% ../nbs/practice/kernels_cpu.ipynb #6efc90a1
 SMALL, KEPT, PAGE = 2**16, 2**28, 4096  # bytes: smaller arrays are NumPy's; so much is kept at most
 _shelf, _turn = {}, count()
@@ -1147,8 +1153,7 @@ class Plan:
 
     def share(self, kernel, parts, *given):
         "Call one that is."
-        compiled(kernel, self.dtype, board(), parts, given)
-        in_parts(kernel, parts, given)
+        divide(kernel, self.dtype, parts, *given)
 
     def buffer(self, *shape):
         return empty(shape, self.dtype)
@@ -1205,7 +1210,8 @@ def starts(m, X, W, bias, vectors=4):
     if not m.before:
         return bias[None]
     Z = m.buffer(m.T * m.B, len(bias))
-    m.share(input_sums_parts, m.products, X, W, bias, m.n, vectors, Z)
+    work = 2 * Z.size * m.n_x // 10_000_000  # a product too small to be shared
+    m.share(input_sums_parts, max(1, min(m.products, work)), X, W, bias, m.n, vectors, Z)
     return Z
 
 # %% ../nbs/practice/kernels_cpu.ipynb #6dfa8ca7
@@ -1488,6 +1494,37 @@ def adam_compiled(p, g, m, v, work, lr, t, betas, eps):
     (b1, b2), number = betas, p.dtype.type
     numbers = b1, 1 - b1, b2, 1 - b2, math.sqrt(1 - b2**t), eps, lr / (1 - b1**t)
     run(adam_pass, p.dtype, p.reshape(-1), native(g).reshape(-1), m.reshape(-1), v.reshape(-1), *map(number, numbers))
+
+# %% ../nbs/practice/kernels_cpu.ipynb #90791d6e
+def dense_compiled(
+    Wya,   # (n_y, n_a)
+    by,    # (n_y,)
+    rows,  # (N, n_a) features
+):         # -> scores (N, n_y); function of their derivatives -> those of the rows, of Wya and of by
+    "What `dense` takes on NumPy arrays where numba is installed; a small product is left to NumPy. See `dense_rows`."
+    (n_y, n_a), N, dtype = Wya.shape, len(rows), rows.dtype.newbyteorder("=")
+    if N * n_y * n_a < 1_000_000:
+        return dense_rows(Wya, by, rows)
+    lane, parts = BYTES // dtype.itemsize, max(1, min(threads(), 2 * N * n_y * n_a // 10_000_000))
+    wide, width, none = 4 * lane, up(n_y, lane), np.array([0])
+    Wya, rows, columns = native(Wya), native(rows), up(n_y, wide)
+    W, bias, Z = empty((columns * n_a,), dtype), empty((columns,), dtype), empty((N, columns), dtype)
+    run(pack_rows, dtype, Wya, none, n_y, 4, W, 0, n_a * wide)
+    run(pack_rows, dtype, native(by)[:, None], none, n_y, 4, bias, 0, wide)
+    divide(input_sums_parts, dtype, parts, rows[None], W, bias, 0, 4, Z)
+
+    def back(dZ):
+        D, Wb = zeros((N, width + lane), dtype), empty((up(n_a, wide) * width,), dtype)
+        D[:, :n_y] = dZ
+        run(pack_columns, dtype, Wya, none, n_y, width, Wb)
+        dA, dW, db = empty((N, n_a), dtype), zeros((width, up(n_a, wide)), dtype), zeros((width,), dtype)
+        shape, products = native(np.zeros((0, width), dtype)), np.array([[OF_X, 0, 0, 1]])
+        panels, tiles = empty((parts, CHUNK * dW.shape[1]), dtype), zeros((parts * ROWS * wide,), dtype)
+        divide(weight_grads_parts, dtype, parts, D, Wb, rows, shape, shape, products, dA, dW, zeros((0, wide), dtype), db, panels, tiles,
+               np.zeros(wide, dtype))
+        return dA, dW[:n_y, :n_a].copy(), db[:n_y].copy()
+
+    return np.ascontiguousarray(Z[:, :n_y]), back
 
 # %% ../nbs/practice/kernels_cpu.ipynb #fac5f7e5
 @intrinsic

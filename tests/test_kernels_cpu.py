@@ -21,7 +21,7 @@ from seqbook.language_model import LanguageModel
 from seqbook.lstm import LSTM
 from seqbook.notation import Vocabulary
 from seqbook.optim import Adam, AdamW
-from seqbook.rnn import RNN, embedding, embedding_init, rnn, rnn_hoisted
+from seqbook.rnn import RNN, dense, dense_init, embedding, embedding_init, rnn, rnn_hoisted
 from seqbook.sampling import generate, stream
 
 k = pytest.importorskip("seqbook.kernels_cpu", reason="needs numba", exc_type=ImportError)
@@ -221,7 +221,7 @@ def test_narrower_vectors(features, width, tmp_path):
 
 
 def test_the_table_finds_them():
-    for name in ("rnn", "gru", "lstm", "cross_entropy", "embedding", "adam", "write"):
+    for name in ("rnn", "gru", "lstm", "dense", "cross_entropy", "embedding", "adam", "write"):
         assert implementation(name, np, None) is getattr(k, f"{name}_compiled")
     with fast(False):
         assert implementation("rnn", np, rnn_hoisted) is rnn_hoisted
@@ -394,6 +394,23 @@ def test_cross_entropy_of_extreme_scores():
     assert np.allclose(loss, want, rtol=1e-6) and np.allclose(back(), slopes, atol=1e-7)
     Z[2, 1] = np.nan
     assert np.isnan(cross_entropy(Z, np.array([1, 2, 0]))[0])
+
+
+@pytest.mark.parametrize("shape, n_a, n_y", [((64, 33), 70, 13), ((501,), 37, 75), ((8, 64), 16, 128), ((50, 41), 65, 1000)], ids=str)
+@DTYPES
+def test_dense(dtype, shape, n_a, n_y, threads):
+    rng = np.random.default_rng(0)
+    p = tree_map(lambda w: w + rng.normal(size=w.shape).astype(dtype), dense_init(0, n_a, n_y, dtype))
+    A, dZ = rng.normal(size=(*shape, n_a)).astype(dtype), rng.normal(size=(*shape, n_y)).astype(dtype)
+    with fast(False):
+        Z, back = dense(p, A)
+        want = leaves((Z, back(dZ)))
+    for n in (1, 3):
+        threads(n)
+        for arranged in (A, np.asfortranarray(A)):
+            Z, back = dense(p, arranged)
+            agree(leaves((Z, back(dZ))), want, 30 * np.finfo(dtype).eps)
+            assert all(np.array_equal(a, b) for a, b in zip(leaves(back(dZ)).values(), leaves(back(dZ)).values(), strict=True))
 
 
 @DTYPES
