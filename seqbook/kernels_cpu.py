@@ -7,9 +7,11 @@ __all__ = ['threads', 'rnn_compiled', 'lstm_compiled', 'gru_compiled']
 
 # %% ../nbs/practice/kernels_cpu.ipynb #3da7ab68
 import atexit
+import ctypes
 import math
 import os
 import platform
+import sys
 from collections import deque
 from contextlib import contextmanager
 from decimal import Decimal
@@ -800,6 +802,16 @@ def pause(typing):
         return context.get_dummy_value()
     return types.void(), write
 
+
+@intrinsic
+def give_way(typing):
+    "Let another thread that waits for this processor run."
+    def write(context, builder, sig, args):
+        if os.name == "posix":
+            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield"), [])
+        return context.get_dummy_value()
+    return types.void(), write
+
 # %% ../nbs/practice/kernels_cpu.ipynb #76661fc4
 @intrinsic
 def post(typing, board, parts, kernel, given):
@@ -855,12 +867,22 @@ def take(typing, board):
 
 
 @njit(**INLINE)
+def wait(turn):
+    "Rest for a moment; now and then, let others have this processor."
+    pause()
+    if turn % 512 == 511:
+        give_way()
+
+
+@njit(**INLINE)
 def finish(board, parts):
     "Take parts while there are any, then wait for those that others have taken."
+    turn = 0
     while take(board):
         pass
     while read(board, DONE) < parts:
-        pause()
+        wait(turn)
+        turn += 1
 
 
 @njit(**OPTIONS)
@@ -871,7 +893,7 @@ def serve(board, patience):
         if take(board):
             seen = 0
         else:
-            pause()
+            wait(seen)
             seen += 1
 
 # %% ../nbs/practice/kernels_cpu.ipynb #35287a77
@@ -943,7 +965,7 @@ class Team:
 
     def __init__(self, n):
         self.process, self.board, self.bell, self.asleep = os.getpid(), board(), SimpleQueue(), 0
-        self.busy, self.door = Lock(), Lock()
+        self.busy, self.door, self.processor = Lock(), Lock(), processor()
         self.helpers = [Thread(target=self.help, name=f"seqbook-{i}", daemon=True) for i in range(1, n)]
         compiled(serve, None, self.board, PATIENCE)
         for helper in self.helpers:
@@ -952,6 +974,7 @@ class Team:
 
     def help(self):
         while not self.board[STOP]:
+            step_aside(self.processor)
             serve(self.board, PATIENCE)
             with self.door:
                 self.asleep += 1
@@ -960,7 +983,7 @@ class Team:
     def wake(self):
         if self.asleep:
             with self.door:
-                sleepers, self.asleep = self.asleep, 0
+                sleepers, self.asleep, self.processor = self.asleep, 0, processor()
             for _ in range(sleepers):
                 self.bell.put(None)
 
@@ -972,6 +995,24 @@ class Team:
             self.bell.put(None)
         for helper in self.helpers:
             helper.join()
+
+
+def processor():
+    "The number of the processor that this thread runs on, where the system tells it; else None."
+    return getcpu() if getcpu else None
+
+
+getcpu = getattr(ctypes.PyDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
+
+
+def step_aside(taken):
+    "Move this thread away from a processor, where the system lets us; where it runs later is the system's business again."
+    if taken is None:
+        return
+    allowed = os.sched_getaffinity(0)
+    if taken in allowed and len(allowed) > 1:
+        os.sched_setaffinity(0, allowed - {taken})
+        os.sched_setaffinity(0, allowed)
 
 
 def board():
