@@ -605,9 +605,8 @@ def curve(name, n_a=256, B=64, T=64, n_x=64, lr=2e-3, log=25):
         layer.bias_hh_l0.requires_grad_(False)  # one bias, as here
         out.weight.data, out.bias.data = torch.from_numpy(model.output.params.Wya), torch.from_numpy(model.output.params.by)
         given = [p for part in (E, layer, out) for p in part.parameters() if p.requires_grad]
-        optimizer, batches, state, done = torch.optim.Adam(given, lr), Stream(ids, B, T), None, False
-        start = time.perf_counter()
-        while not done:
+
+        def step(optimizer, batches, state):
             (inputs, targets), new = batches.next()
             state = None if new or state is None else tuple(s.detach() for s in state)
             optimizer.zero_grad(set_to_none=True)
@@ -617,7 +616,15 @@ def curve(name, n_a=256, B=64, T=64, n_x=64, lr=2e-3, log=25):
             loss.backward()
             torch.nn.utils.clip_grad_norm_(given, 1.0)
             optimizer.step()
-            done = note(loss.item())
+            return loss.item(), state
+
+        warm, batches = torch.optim.Adam(given, 1e-9), Stream(ids[:20000], B, T)
+        for _ in range(2):  # loads what is loaded late, and changes next to nothing
+            step(warm, batches, None)
+        optimizer, batches, state, done, start = torch.optim.Adam(given, lr), Stream(ids, B, T), None, False, time.perf_counter()
+        while not done:
+            loss, state = step(optimizer, batches, state)
+            done = note(loss)
     return {"seconds": points[-1][0], "steps": steps, "loss": points[-1][2], "ms_per_step": round(1e3 * points[-1][0] / steps, 2),
             "peak_mib": record.peak_mib(), "curve": points}
 
