@@ -12,6 +12,7 @@ import math
 import os
 import sys
 from collections import Counter
+from functools import cache
 from importlib import import_module
 from numbers import Integral, Real
 
@@ -124,6 +125,7 @@ def to(
     return tree_map(asnumpy if where == "numpy" else _cupy().asarray, tree)
 
 # %% ../nbs/00_backend.ipynb #ad716d68
+_dtype_name = cache(lambda dtype: dtype.name)  # NumPy makes it up anew each time
 _KINDS = {"float": ("float32", "float64"), "int": ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")}
 
 
@@ -141,8 +143,10 @@ def check_array(
     if shape is not None and (x.ndim != len(shape) or any(isinstance(n, int) and n != m for n, m in zip(shape, x.shape))):
         words = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
         raise ValueError(f"{name}: expected shape ({words}), got {tuple(x.shape)}")
-    allowed = (x.dtype.name,) if dtype is None else _KINDS.get(str(dtype)) or (np.dtype(dtype).name,)
-    if x.dtype.name not in allowed:
+    if dtype is None or x.dtype is dtype:
+        return x
+    allowed = _KINDS.get(str(dtype)) or (np.dtype(dtype).name,)
+    if _dtype_name(x.dtype) not in allowed:
         expected = "an integer" if dtype == "int" else " or ".join(allowed)
         raise TypeError(f"{name}: expected {expected}, got {x.dtype.name}; convert it with {name}.astype(...)")
     return x
@@ -254,7 +258,8 @@ def like(
     return tree_map(lambda _: arrays[next(order)], tree)
 
 # %% ../nbs/00_backend.ipynb #4bf2d236
-_TABLE = {(unit, "numpy"): f"seqbook.kernels_cpu:{unit}_compiled" for unit in ("rnn", "gru", "lstm")}
+_COMPILED = ("rnn", "gru", "lstm", "dense", "cross_entropy", "embedding", "adam", "write")
+_TABLE = {(name, "numpy"): f"seqbook.kernels_cpu:{name}_compiled" for name in _COMPILED}
 _fast = {"on": None}  # None: SEQBOOK_FAST decides
 
 

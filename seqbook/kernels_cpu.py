@@ -6,13 +6,21 @@
 __all__ = ['threads', 'rnn_compiled', 'lstm_compiled', 'gru_compiled']
 
 # %% ../nbs/practice/kernels_cpu.ipynb #3da7ab68
+import atexit
+import ctypes
 import math
 import os
 import platform
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections import deque
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
+from itertools import count
 from operator import add, mul, sub, truediv
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
 
 import numba
 import numpy as np
@@ -22,10 +30,12 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-from .backend import check_whole
+from .backend import check_whole, leaves
+from .bptt import cross_entropy_rows
 from .gru import GRUParams, GRUState, check_gru, gru_hoisted
 from .lstm import LSTMParams, LSTMState, lstm_check, lstm_decoupled, lstm_hoisted, lstm_rows
-from .rnn import RNNParams, RNNState, activation_named, check_upstream, read_only, rnn_hoisted, sequence_arguments
+from .optim import adam_update
+from .rnn import RNNParams, RNNState, activation_named, check_upstream, dense_rows, read_only, rnn_hoisted, sequence_arguments
 
 # %% ../nbs/practice/kernels_cpu.ipynb #d0925940
 def vector_bytes():
@@ -162,8 +172,8 @@ def write_tile(builder, kind, tile, A, A_row, A_step, W, W_step, K, start, start
         builder.store(value, at(C, C_row, number(r), v), align=align)
 
 # %% ../nbs/practice/kernels_cpu.ipynb #1c80d75e
-def make_product(vectors):
-    "The compiled product of a few rows with a panel of so many vectors of columns."
+def make_tiles(vectors):
+    "The product of a few rows with a panel of so many vectors of columns."
     @intrinsic
     def tiles(typing, rows, A, a, A_row, A_step, W, w, W_step, K, start, s, start_row, C, c, C_row):
         def write(context, builder, sig, args):
@@ -182,13 +192,20 @@ def make_product(vectors):
         i = types.intp
         return types.void(i, A, i, i, i, W, i, i, i, start, i, i, C, i, i), write
 
-    @njit(**OPTIONS)
-    def product(rows, A, a, A_row, A_step, W, w, W_step, K, start, s, start_row, C, c, C_row):
-        tiles(rows, A, a, A_row, A_step, W, w, W_step, K, start, s, start_row, C, c, C_row)
-    return product
+    return tiles
 
 
-product4, product3 = make_product(4), make_product(3)
+tiles4, tiles3 = make_tiles(4), make_tiles(3)
+
+
+@njit(**OPTIONS)
+def product4(rows, A, a, A_row, A_step, W, w, W_step, K, start, s, start_row, C, c, C_row):
+    tiles4(rows, A, a, A_row, A_step, W, w, W_step, K, start, s, start_row, C, c, C_row)
+
+
+@njit(**OPTIONS)
+def product3(rows, A, a, A_row, A_step, W, w, W_step, K, start, s, start_row, C, c, C_row):
+    tiles3(rows, A, a, A_row, A_step, W, w, W_step, K, start, s, start_row, C, c, C_row)
 
 # %% ../nbs/practice/kernels_cpu.ipynb #03e0b617
 @njit(**INLINE)
@@ -350,19 +367,38 @@ def alive(t, lengths, b, rows):
             return True
     return False
 
+# %% ../nbs/practice/kernels_cpu.ipynb #c6e32839
+@njit(**OPTIONS)
+def input_sums(part, parts, X, W, bias, n, vectors, Z):
+    "This part's rows of Z = bias + X Wax, which is then `start`; of four vectors a panel, the last three where `vectors` is 3."
+    n_x, L, columns = X.shape[2], lanes(X), Z.shape[1]
+    wide, (first, last) = vectors * L, share(len(Z), part, parts)
+    for p in range(columns // (4 * L)):
+        m, w, j = first, p * (n_x + n) * wide, p * 4 * L
+        while m < last:
+            rows = height(last - m)
+            if vectors == 4:
+                product4(rows, X, m * n_x, n_x, 1, W, w, wide, n_x, bias, j, 0, Z, m * columns + j, columns)
+            else:
+                for r in range(m, m + rows):
+                    store(Z, r * columns + j, load(bias, j))
+                product3(rows, X, m * n_x, n_x, 1, W, w, wide, n_x, bias, j + L, 0, Z, m * columns + j + L, columns)
+            m += rows
+
 # %% ../nbs/practice/kernels_cpu.ipynb #f778a3ed
 @njit(**OPTIONS)
-def rnn_forward(part, parts, X, W, bias, relu, n, lengths, A, S):
+def rnn_forward(part, parts, X, W, start, before, relu, n, lengths, A, S):
     "Equation 2.1 for all steps of this part's examples."
     (T, B, n_x), L, width = X.shape, lanes(X), A.shape[2]
     wide, s, (first, last) = 4 * L, part * ROWS * 4 * L, share(B, part, parts)
+    terms, ld = (0, start.shape[1]) if before else (n_x, 0)
     for t in range(T):
         for p in range(0, width, wide):
             b = first
             while b < last:
                 rows, at, w = height(last - b), t * B + b, p * (n_x + n)
                 if alive(t, lengths, b, rows):
-                    product4(rows, X, at * n_x, n_x, 1, W, w, wide, n_x, bias, p, 0, S, s, wide)
+                    product4(rows, X, at * n_x, n_x, 1, W, w, wide, terms, start, at * ld + p, ld, S, s, wide)
                     product4(rows, A, at * width, width, 1, W, w + n_x * wide, wide, n, S, s, wide, S, s, wide)
                 for r in range(rows):
                     for i in range(p, min(p + wide, width), L):
@@ -406,17 +442,18 @@ def arriving(da, t, at, b, i, lengths, dY, some, dA):
 
 # %% ../nbs/practice/kernels_cpu.ipynb #6001cbed
 @njit(**OPTIONS)
-def lstm_forward(part, parts, X, W, bias, P, late, n, lengths, A, C, G, S):
+def lstm_forward(part, parts, X, W, start, before, P, late, n, lengths, A, C, G, S):
     "Equations 9.1 to 9.9 for all steps of this part's examples."
     (T, B, n_x), L, width = X.shape, lanes(X), A.shape[2]
     wide, s, (first, last) = 4 * L, part * ROWS * 4 * L, share(B, part, parts)
+    terms, ld = (0, start.shape[1]) if before else (n_x, 0)
     for t in range(T):
         for i in range(0, width, L):
             b = first
             while b < last:
                 rows, at, w = height(last - b), t * B + b, i * 4 * (n_x + n)
                 if alive(t, lengths, b, rows):
-                    product4(rows, X, at * n_x, n_x, 1, W, w, wide, n_x, bias, 4 * i, 0, S, s, wide)
+                    product4(rows, X, at * n_x, n_x, 1, W, w, wide, terms, start, at * ld + 4 * i, ld, S, s, wide)
                     product4(rows, A, at * width, width, 1, W, w + n_x * wide, wide, n, S, s, wide, S, s, wide)
                 for r in range(rows):
                     lstm_gates(S, s + r * wide, t < lengths[b + r], P, late, at + r, B, i, A, C, G)
@@ -495,10 +532,11 @@ BEFORE, AFTER, SIMPLIFIED = range(3)
 
 
 @njit(**OPTIONS)
-def gru_forward(part, parts, X, W, bias, Wc, bias_c, kind, n, lengths, A, G, M, S):
+def gru_forward(part, parts, X, W, start, Wc, start_c, before, kind, n, lengths, A, G, M, S):
     "Equations 8.1 to 8.6 for all steps of this part's examples."
     (T, B, n_x), L, width = X.shape, lanes(X), A.shape[2]
     wide, s, (first, last), units = 4 * L, part * ROWS * 4 * L, share(B, part, parts), L if kind == AFTER else 2 * L
+    terms, ld = (0, start.shape[1]) if before else (n_x, 0)
     for t in range(T):
         for i in range(0, width, units):
             b = first
@@ -507,9 +545,9 @@ def gru_forward(part, parts, X, W, bias, Wc, bias_c, kind, n, lengths, A, G, M, 
                 if not alive(t, lengths, b, rows):
                     pass  # what S holds is not used
                 elif kind == AFTER:
-                    gru_sums_after(rows, at, i, X, A, W, n, bias, S, s)
+                    gru_sums_after(rows, at, i, X, A, W, n, terms, start, ld, S, s)
                 else:
-                    product4(rows, X, at * n_x, n_x, 1, W, w, wide, n_x, bias, 2 * i, 0, S, s, wide)
+                    product4(rows, X, at * n_x, n_x, 1, W, w, wide, terms, start, at * ld + 2 * i, ld, S, s, wide)
                     product4(rows, A, at * width, width, 1, W, w + n_x * wide, wide, n, S, s, wide, S, s, wide)
                 for r in range(rows):
                     if kind == AFTER:
@@ -518,7 +556,7 @@ def gru_forward(part, parts, X, W, bias, Wc, bias_c, kind, n, lengths, A, G, M, 
                         gru_gates(S, s + r * wide, t < lengths[b + r], kind, at + r, B, i, A, G, M)
                 b += rows
         if kind == BEFORE:
-            gru_candidate(t, first, last, X, Wc, bias_c, n, lengths, A, G, M, S, s)
+            gru_candidate(t, first, last, X, Wc, start_c, before, n, lengths, A, G, M, S, s)
 
 
 @njit(**INLINE)
@@ -547,16 +585,16 @@ def gru_gates(S, s, on, kind, at, B, i, A, G, M):
 
 
 @njit(**INLINE)
-def gru_candidate(t, first, last, X, W, bias, n, lengths, A, G, M, S, s):
+def gru_candidate(t, first, last, X, W, start, before, n, lengths, A, G, M, S, s):
     "Equations 8.5 and 8.3: the second product of a step, from the state that the reset gate has let through."
     B, n_x, L, width = X.shape[1], X.shape[2], lanes(X), A.shape[2]
-    wide = 4 * L
+    wide, (terms, ld) = 4 * L, (0, start.shape[1]) if before else (n_x, 0)
     for p in range(0, width, wide):
         b = first
         while b < last:
             rows, at, w = height(last - b), t * B + b, p * (n_x + n)
             if alive(t, lengths, b, rows):
-                product4(rows, X, at * n_x, n_x, 1, W, w, wide, n_x, bias, p, 0, S, s, wide)
+                product4(rows, X, at * n_x, n_x, 1, W, w, wide, terms, start, at * ld + p, ld, S, s, wide)
                 product4(rows, M, at * width, width, 1, W, w + n_x * wide, wide, n, S, s, wide, S, s, wide)
             for r in range(rows):
                 for i in range(p, min(p + wide, width), L):
@@ -567,13 +605,13 @@ def gru_candidate(t, first, last, X, W, bias, n, lengths, A, G, M, S, s):
 
 # %% ../nbs/practice/kernels_cpu.ipynb #7df573ad
 @njit(**INLINE)
-def gru_sums_after(rows, at, i, X, A, W, n, bias, S, s):
-    "The sums m, r, u and the input's share of the candidate; bias has four vectors for each of units."
+def gru_sums_after(rows, at, i, X, A, W, n, terms, start, ld, S, s):
+    "The sums m, r, u and the input's share of the candidate; start has four vectors for each of units."
     L, width, n_x = lanes(A), A.shape[2], X.shape[2]
-    w = i * 3 * (n_x + n)
-    product3(rows, X, at * n_x, n_x, 1, W, w, 3 * L, n_x, bias, 4 * i + L, 0, S, s + L, 4 * L)
+    w, j = i * 3 * (n_x + n), at * ld + 4 * i
+    product3(rows, X, at * n_x, n_x, 1, W, w, 3 * L, terms, start, j + L, ld, S, s + L, 4 * L)
     for r in range(rows):
-        store(S, s + r * 4 * L, load(bias, 4 * i))
+        store(S, s + r * 4 * L, load(start, j + r * ld))
     product3(rows, A, at * width, width, 1, W, w + n_x * 3 * L, 3 * L, n, S, s, 4 * L, S, s, 4 * L)
 
 
@@ -662,7 +700,7 @@ def gru_slopes_before(t, first, last, W, lengths, A, G, keep, D, S, s, zero):
 CHUNK = 256
 
 
-@njit(**OPTIONS)
+@njit(**INLINE)
 def input_grad(part, parts, D, K, W, dX, S, zero):
     "This part's rows of dX = D[:, :K] @ W, W in panels of columns."
     wide, N, ld = 4 * lanes(D), dX.shape[1], D.shape[1]
@@ -696,7 +734,7 @@ def pack_chunk(F, k, K, panel):
                         panel[at + e] = F[k + j, c + e] if c + e < N else 0.0
 
 # %% ../nbs/practice/kernels_cpu.ipynb #2462352e
-@njit(**OPTIONS)
+@njit(**INLINE)
 def weight_grad(part, parts, D, d, M, F, dW, row, panels):
     "This part of dW[row : row + M] += D[:, d : d + M].T @ F."
     wide, (K, N), ld, ldw = 4 * lanes(D), F.shape, D.shape[1], dW.shape[1]
@@ -709,7 +747,7 @@ def weight_grad(part, parts, D, d, M, F, dW, row, panels):
                 product4(min(ROWS, M - m), D, k * ld + d + m, 1, ld, panel, p * CHUNK, wide, min(CHUNK, K - k), dW, at, ldw, dW, at, ldw)
 
 
-@njit(**OPTIONS)
+@njit(**INLINE)
 def bias_grad(part, parts, D, db):
     "This part of db += D.sum(axis=0)."
     L, (K, ld), (first, last) = lanes(D), D.shape, share(db.size // lanes(D), part, parts)
@@ -717,7 +755,196 @@ def bias_grad(part, parts, D, db):
         for i in range(first * L, last * L, L):
             store(db, i, load(db, i) + load(D, k * ld + i))
 
+
+@njit(**OPTIONS)
+def weight_grads(part, parts, D, W, X, A, M, products, dX, dWax, dWaa, db, panels, S, zero):
+    "All of them; a row of `products`: what was seen (0: X, 1: A, 2: M), the first gate, its block in D, how many gates."
+    gates, w = len(dWax) // A.shape[1], A.shape[1]
+    input_grad(part, parts, D, gates * w, W, dX, S, zero)
+    for k in range(len(products)):
+        seen, gate, block, count = products[k]
+        F, dW = X if seen == 0 else A if seen == 1 else M, dWax if seen == 0 else dWaa
+        weight_grad(part, parts, D, block * w, count * w, F, dW, gate * w, panels)
+    bias_grad(part, parts, D, db)
+
 # %% ../nbs/practice/kernels_cpu.ipynb #f5fcd658
+TICKET, DONE, CODE, GIVEN, STOP, BOARD = 0, 8, 16, 17, 24, 32  # places on the board, on lines of the cache of their own
+I64, POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
+
+
+@intrinsic
+def read(typing, board, place):
+    "What stands at a place, as the other threads left it."
+    def write(context, builder, sig, args):
+        return builder.load_atomic(spot(context, builder, sig.args[0], *args), "acquire", 8)
+    return types.int64(board, types.intp), write
+
+
+@intrinsic
+def put(typing, board, place, value):
+    "Write to a place, after all that was written before."
+    def write(context, builder, sig, args):
+        builder.store_atomic(args[2], spot(context, builder, sig.args[0], *args[:2]), "release", 8)
+        return context.get_dummy_value()
+    return types.void(board, types.intp, types.int64), write
+
+
+@intrinsic
+def pause(typing):
+    "Tell the processor that this is a loop that waits."
+    def write(context, builder, sig, args):
+        machine = platform.machine().lower()
+        if machine in ("x86_64", "amd64"):
+            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
+        elif machine in ("aarch64", "arm64"):
+            hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
+            builder.call(cgutils.get_or_insert_function(builder.module, hint, "llvm.aarch64.hint"), [ir.Constant(ir.IntType(32), 1)])
+        return context.get_dummy_value()
+    return types.void(), write
+
+
+@intrinsic
+def give_way(typing):
+    "Let another thread that waits for this processor run."
+    def write(context, builder, sig, args):
+        if os.name == "posix":
+            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), "sched_yield"), [])
+        return context.get_dummy_value()
+    return types.void(), write
+
+# %% ../nbs/practice/kernels_cpu.ipynb #76661fc4
+@intrinsic
+def post(typing, board, parts, kernel, given):
+    "Put a job on the board: kernel(part, parts, *given), for so many parts."
+    signature = kernel.get_call_type(typing, (types.intp, types.intp, *given), {})
+
+    def write(context, builder, sig, args):
+        compiled = kernel.dispatcher.get_compile_result(signature)
+        context.active_code_library.add_linking_library(compiled.library)
+        place = lambda n: spot(context, builder, sig.args[0], args[0], ir.Constant(I64, n))
+        memory = cgutils.alloca_once_value(builder, args[3])
+        code = unpack_and_call(context, builder.module, compiled.fndesc, signature, memory.type, len(given))
+        builder.store_atomic(builder.ptrtoint(code, I64), place(CODE), "monotonic", 8)
+        builder.store_atomic(builder.ptrtoint(memory, I64), place(GIVEN), "monotonic", 8)
+        builder.store_atomic(ir.Constant(I64, 0), place(DONE), "monotonic", 8)
+        job = builder.add(builder.lshr(builder.load(place(TICKET)), ir.Constant(I64, 32)), ir.Constant(I64, 1))
+        ticket = builder.or_(builder.shl(job, ir.Constant(I64, 32)), builder.shl(args[1], ir.Constant(I64, 16)))
+        builder.store_atomic(ticket, place(TICKET), "release", 8)
+        return context.get_dummy_value()
+    return types.void(board, types.intp, kernel, given), write
+
+
+def unpack_and_call(context, module, fndesc, signature, memory, count):
+    "The small function: (address of the arguments, part, parts) -> nothing."
+    code = ir.Function(module, ir.FunctionType(ir.VoidType(), [POINTER, I64, I64]), module.get_unique_name("part_of_" + fndesc.mangled_name))
+    code.linkage = "internal"
+    inside = ir.IRBuilder(code.append_basic_block())
+    given = cgutils.unpack_tuple(inside, inside.load(inside.bitcast(code.args[0], memory)), count)
+    function = context.declare_function(module, fndesc)
+    context.call_conv.call_function(inside, function, signature.return_type, signature.args, [*code.args[1:], *given])
+    inside.ret_void()
+    return code
+
+# %% ../nbs/practice/kernels_cpu.ipynb #76f014d0
+@intrinsic
+def take(typing, board):
+    "Do one part of the job on the board; False where none is left."
+    def write(context, builder, sig, args):
+        place = lambda n: spot(context, builder, sig.args[0], args[0], ir.Constant(I64, n))
+        low = lambda x: builder.and_(x, ir.Constant(I64, 0xFFFF))
+        ticket = builder.load_atomic(place(TICKET), "acquire", 8)
+        part, parts = low(ticket), low(builder.lshr(ticket, ir.Constant(I64, 16)))
+        left = builder.icmp_unsigned("<", part, parts)
+        with builder.if_then(left):
+            code, given = (builder.load_atomic(place(n), "monotonic", 8) for n in (CODE, GIVEN))
+            pair = builder.cmpxchg(place(TICKET), ticket, builder.add(ticket, ir.Constant(I64, 1)), "acq_rel", "acquire")
+            with builder.if_then(builder.extract_value(pair, 1)):
+                kind = ir.FunctionType(ir.VoidType(), [POINTER, I64, I64]).as_pointer()
+                builder.call(builder.inttoptr(code, kind), [builder.inttoptr(given, POINTER), part, parts])
+                builder.atomic_rmw("add", place(DONE), ir.Constant(I64, 1), "acq_rel")
+        return left
+    return types.boolean(board), write
+
+
+@njit(**INLINE)
+def wait(turn):
+    "Rest for a moment; now and then, let others have this processor."
+    pause()
+    if turn % 512 == 511:
+        give_way()
+
+
+@njit(**INLINE)
+def finish(board, parts):
+    "Take parts while there are any, then wait for those that others have taken."
+    turn = 0
+    while take(board):
+        pass
+    while read(board, DONE) < parts:
+        wait(turn)
+        turn += 1
+
+
+@njit(**OPTIONS)
+def serve(board, patience):
+    "What a helper does until it has seen an empty board so many times."
+    seen = 0
+    while seen < patience and read(board, STOP) == 0:
+        if take(board):
+            seen = 0
+        else:
+            wait(seen)
+            seen += 1
+
+# %% ../nbs/practice/kernels_cpu.ipynb #35287a77
+@njit(**OPTIONS)
+def rnn_forward_parts(board, parts, given):
+    post(board, parts, rnn_forward, given)
+    finish(board, parts)
+
+
+@njit(**OPTIONS)
+def rnn_backward_parts(board, parts, given):
+    post(board, parts, rnn_backward, given)
+    finish(board, parts)
+
+
+@njit(**OPTIONS)
+def gru_forward_parts(board, parts, given):
+    post(board, parts, gru_forward, given)
+    finish(board, parts)
+
+
+@njit(**OPTIONS)
+def gru_backward_parts(board, parts, given):
+    post(board, parts, gru_backward, given)
+    finish(board, parts)
+
+# %% ../nbs/practice/kernels_cpu.ipynb #daad06ab
+@njit(**OPTIONS)
+def lstm_forward_parts(board, parts, given):
+    post(board, parts, lstm_forward, given)
+    finish(board, parts)
+
+
+@njit(**OPTIONS)
+def lstm_backward_parts(board, parts, given):
+    post(board, parts, lstm_backward, given)
+    finish(board, parts)
+
+
+@njit(**OPTIONS)
+def input_sums_parts(board, parts, given):
+    post(board, parts, input_sums, given)
+    finish(board, parts)
+
+
+@njit(**OPTIONS)
+def weight_grads_parts(board, parts, given):
+    post(board, parts, weight_grads, given)
+    finish(board, parts)
+
+# %% ../nbs/practice/kernels_cpu.ipynb #dc3eeb90
 _threads = {"n": None}  # None: numba's setting decides
 
 
@@ -726,43 +953,199 @@ def threads(
 ) -> int:    # how many threads a call may use
     "How many threads the compiled kernels use. At first: NUMBA_NUM_THREADS, or one for each processor of this process."
     if n is not None:
-        _threads["n"] = check_whole("n", n)
+        _threads["n"] = check_whole("n", n, high=1024)
     return _threads["n"] or numba.config.NUMBA_NUM_THREADS
 
-# %% ../nbs/practice/kernels_cpu.ipynb #76661fc4
-@cache
-def pool(
-    process,  # number of the process: a child has none of its parent's threads
-    n,        # threads
-):            # -> ThreadPoolExecutor
+# %% ../nbs/practice/kernels_cpu.ipynb #1ca49710
+PATIENCE = 100_000  # looks at an empty board before a helper goes to sleep: a few milliseconds
+
+
+class Team:
     "The threads that help the one that calls."
-    return ThreadPoolExecutor(n, "seqbook")
+
+    def __init__(self, n):
+        self.process, self.board, self.bell, self.asleep = os.getpid(), board(), SimpleQueue(), 0
+        self.busy, self.door, self.processor = Lock(), Lock(), processor()
+        self.helpers = [Thread(target=self.help, name=f"seqbook-{i}", daemon=True) for i in range(1, n)]
+        compiled(serve, None, self.board, PATIENCE)
+        for helper in self.helpers:
+            helper.start()
+        atexit.register(self.leave)
+
+    def help(self):
+        while not self.board[STOP]:
+            step_aside(self.processor)
+            serve(self.board, PATIENCE)
+            with self.door:
+                self.asleep += 1
+            self.bell.get()
+
+    def wake(self):
+        if self.asleep:
+            with self.door:
+                sleepers, self.asleep, self.processor = self.asleep, 0, processor()
+            for _ in range(sleepers):
+                self.bell.put(None)
+
+    def leave(self):
+        if self.process != os.getpid():  # a child of fork, whose parent's helpers these are
+            return
+        self.board[STOP] = 1
+        for _ in self.helpers:
+            self.bell.put(None)
+        for helper in self.helpers:
+            helper.join()
 
 
+def processor():
+    "The number of the processor that this thread runs on, where the system tells it; else None."
+    return getcpu() if getcpu else None
+
+
+getcpu = getattr(ctypes.PyDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
+
+
+def step_aside(taken):
+    "Move this thread away from a processor, where the system lets us; where it runs later is the system's business again."
+    if taken is None:
+        return
+    allowed = os.sched_getaffinity(0)
+    if taken in allowed and len(allowed) > 1:
+        os.sched_setaffinity(0, allowed - {taken})
+        os.sched_setaffinity(0, allowed)
+
+
+def board():
+    "An empty board."
+    return np.zeros(BOARD, np.int64)
+
+
+@cache
+def team(
+    process,  # number of the process: a child has none of its parent's threads
+    n,        # threads, the caller among them
+) -> Team:
+    "The helpers of this process."
+    return Team(n)
+
+# %% ../nbs/practice/kernels_cpu.ipynb #e12e30e3
 def in_parts(
-    parts,  # how many
-    work,   # function of (part, parts)
+    kernel,  # one of the functions above that put a kernel on the board
+    parts,   # in how many parts
+    given,   # a tuple: the kernel's arguments after part and parts
 ):
-    "Do all parts, the first one here, the others on the pool; an error in one of them is raised here."
-    if parts == 1:
-        return work(0, 1)
-    helpers = pool(os.getpid(), threads())
-    waiting = [helpers.submit(work, part, parts) for part in range(1, parts)]
+    "Do all parts: with the helpers, or alone where there is one part, or where the helpers are busy."
+    helpers = team(os.getpid(), threads()) if parts > 1 else None
+    if helpers is None or not helpers.busy.acquire(blocking=False):
+        return kernel(board(), parts, given)
     try:
-        work(0, parts)
+        helpers.wake()
+        kernel(helpers.board, parts, given)
     finally:
-        for job in waiting:
-            job.result()
+        helpers.busy.release()
 
-# %% ../nbs/practice/kernels_cpu.ipynb #35287a77
+# %% ../nbs/practice/kernels_cpu.ipynb #0a807692
+@contextmanager
+def alone(
+    folder,  # where the lock is kept; None: nothing is kept on disk, so nothing can be spoilt
+):
+    "While open, no other process is inside. Where files cannot be locked, nothing could have been written either."
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        file = (Path(folder) / "seqbook.lock").open("ab")
+    except (OSError, TypeError):
+        yield
+        return
+    with file:
+        lock, unlock = locking(file)
+        lock()
+        try:
+            yield
+        finally:
+            unlock()
+
+
+def locking(file):
+    "Functions that lock and unlock an open file: what the system has."
+    try:
+        import fcntl
+        return lambda: fcntl.flock(file, fcntl.LOCK_EX), lambda: fcntl.flock(file, fcntl.LOCK_UN)
+    except ImportError:
+        import msvcrt
+
+        def at_start(mode):
+            file.seek(0)
+            msvcrt.locking(file.fileno(), mode, 1)
+        return lambda: at_start(msvcrt.LK_LOCK), lambda: at_start(msvcrt.LK_UNLCK)
+
+# %% ../nbs/practice/kernels_cpu.ipynb #ea509874
+_compiled = set()
+
+
+def compiled(
+    kernel,  # a compiled function
+    dtype,   # what it has been asked for before is known by: the dtype of its arrays
+    *given,  # its arguments
+):           # -> the kernel
+    "Compile a kernel or fetch its code from disk before its first call, one process at a time."
+    if (kernel, dtype) not in _compiled:
+        try:
+            with alone(kernel.stats.cache_path):
+                kernel.compile(tuple(numba.typeof(x) for x in given))
+        except OSError:  # a file system without locks
+            kernel.compile(tuple(numba.typeof(x) for x in given))
+        _compiled.add((kernel, dtype))
+    return kernel
+
+
+def run(kernel, dtype, *given):
+    "Call a kernel that is not divided."
+    return compiled(kernel, dtype, *given)(*given)
+
+
+def divide(kernel, dtype, parts, *given):
+    "Call a kernel that is."
+    compiled(kernel, dtype, board(), parts, given)
+    in_parts(kernel, parts, given)
+
+# %% ../nbs/practice/kernels_cpu.ipynb #6efc90a1
+SMALL, KEPT, PAGE = 2**16, 2**28, 4096  # bytes: smaller arrays are NumPy's; so much is kept at most
+_shelf, _turn = {}, count()
+
+
+class Lent:
+    "Memory on loan: it goes back to the shelf when the last array in it is gone."
+
+    def __init__(self, size):
+        step = max(BYTES, 1 << max(size.bit_length() - 4, 0))  # sizes in steps of an eighth or less, so that they meet again
+        self.size = up(size + 2 * PAGE + BYTES, step)
+        try:
+            self.memory = _shelf[self.size].pop()
+        except LookupError:
+            self.memory = np.empty(self.size, np.uint8)
+        start = up(self.memory.ctypes.data, PAGE) + next(_turn) * 832 % PAGE  # 832: 13 lines of 64 bytes
+        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (start, False)}
+
+    def __del__(self, shelf=_shelf, limit=KEPT, deque=deque):
+        shelf.setdefault(self.size, deque()).append(self.memory)
+        kept = [(size, row) for size, row in list(shelf.items()) if row]
+        excess = sum(size * len(row) for size, row in kept) - limit
+        for size, row in kept:
+            while excess > 0 and row:
+                row.popleft()
+                excess -= size
+
+
 def empty(shape, dtype):
     "A new array that begins at a multiple of the vectors' size."
     size = math.prod(shape) * dtype.itemsize
+    if size >= SMALL:
+        return np.asarray(Lent(size)).view(dtype).reshape(shape)
     memory = np.empty(size + BYTES, np.uint8)
     start = -memory.ctypes.data % BYTES
     return memory[start : start + size].view(dtype).reshape(shape)
 
-
+# %% ../nbs/practice/kernels_cpu.ipynb #a2e1fa9a
 def zeros(shape, dtype):
     "The same, filled with zeros."
     a = empty(shape, dtype)
@@ -776,34 +1159,49 @@ def up(n, step):
 
 
 def native(a):
-    "The array as it is, or a copy where it is not contiguous or has its bytes in the other order."
-    return np.ascontiguousarray(a, np.dtype(a.dtype.name))
+    "The array to be read only, or a copy where it is not contiguous, not aligned or has its bytes in the other order."
+    a = np.require(a, a.dtype.newbyteorder("="), ("C", "A")).view()
+    a.flags.writeable = False
+    return a
 
 
 def widen(a, width):
-    "The array with its last axis filled up with zeros."
+    "The array with its last axis filled up with zeros, to be read only."
     if a.shape[-1] == width:
         return native(a)
-    out = zeros((*a.shape[:-1], width), np.dtype(a.dtype.name))
+    out = zeros((*a.shape[:-1], width), a.dtype.newbyteorder("="))
     out[..., : a.shape[-1]] = a
-    return out
+    return native(out)
 
-# %% ../nbs/practice/kernels_cpu.ipynb #daad06ab
+# %% ../nbs/practice/kernels_cpu.ipynb #66d9b5df
 class Plan:
     "The sizes of one call, and what all units do the same way."
 
     def __init__(self, X, n, gates, lengths):
-        (self.T, self.B, self.n_x), self.n, self.dtype = X.shape, n, np.dtype(X.dtype.name)
+        (self.T, self.B, self.n_x), self.n, self.dtype = X.shape, n, X.dtype.newbyteorder("=")
         self.lanes = BYTES // self.dtype.itemsize
         self.width, self.wide = up(n, self.lanes), 4 * self.lanes
         work = 2 * self.T * self.B * gates * n * (n + self.n_x) // 1_000_000
         self.products = max(1, min(threads(), work))           # threads for the large products
         self.loops = max(1, min(self.products, -(-self.B // 4)))  # threads for the loop over time
-        self.lengths = np.full(self.B, self.T) if lengths is None else np.asarray(lengths, np.intp)
-        self.zero, self.S = np.zeros(self.wide, self.dtype), zeros((self.products * ROWS * self.wide,), self.dtype)
+        self.before = self.B <= FEW * self.loops
+        self.lengths = np.full(self.B, self.T) if lengths is None else np.array(lengths, np.intp)
+        self.zero = np.zeros(self.wide, self.dtype)
+
+    def run(self, kernel, *given):
+        "Call a kernel that is not divided."
+        run(kernel, self.dtype, *given)
+
+    def share(self, kernel, parts, *given):
+        "Call one that is."
+        divide(kernel, self.dtype, parts, *given)
 
     def buffer(self, *shape):
         return empty(shape, self.dtype)
+
+    def tiles(self):
+        "A place for the tile of each thread."
+        return zeros((self.products * ROWS * self.wide,), self.dtype)
 
     def states(self, first):
         "Room for all states, the first one filled in."
@@ -822,60 +1220,71 @@ class Plan:
         "Whether there is a dY, dY, and the derivatives that arrive at the parts of the final state, all filled up."
         ends = [np.zeros((self.B, self.n), self.dtype) if d is None else d for d in parts or (None,) * count]
         nothing = np.zeros((1, 1, 1), self.dtype)
-        return dY is not None, nothing if dY is None else widen(dY, self.width), *(widen(d, self.width).copy() for d in ends)
+        return dY is not None, native(nothing) if dY is None else widen(dY, self.width), *(widen(d, self.width).copy() for d in ends)
 
-# %% ../nbs/practice/kernels_cpu.ipynb #dc3eeb90
-def pack(m, p, x_gates, a_gates, blocks):
+
+FEW = 4  # examples of a thread up to which the input's share of the sums comes before the loop
+
+# %% ../nbs/practice/kernels_cpu.ipynb #a2ac046c
+def pack(m, p, x_gates, a_gates, blocks, bias=None):
     "Weights for the way there, and biases; the gates are numbered by their place in the stacked rows."
     vectors = len(x_gates) * blocks * m.lanes
     panels, K = -(-m.n // (m.lanes * blocks)), m.n_x + m.n
-    W, bias = m.buffer(panels * K * vectors), m.buffer(panels * vectors)
-    rows = lambda gates: np.array(gates) * m.n
-    pack_rows(p.Wax, rows(x_gates), m.n, blocks, W, 0, K * vectors)
-    pack_rows(p.Waa, rows(a_gates), m.n, blocks, W, m.n_x * vectors, K * vectors)
-    pack_rows(p.ba[:, None], rows(x_gates), m.n, blocks, bias, 0, vectors)
+    W, rows = m.buffer(panels * K * vectors), lambda gates: np.array(gates) * m.n
+    m.run(pack_rows, p.Wax, rows(x_gates), m.n, blocks, W, 0, K * vectors)
+    m.run(pack_rows, p.Waa, rows(a_gates), m.n, blocks, W, m.n_x * vectors, K * vectors)
+    if bias is None:
+        bias = m.buffer(panels * vectors)
+        m.run(pack_rows, p.ba[:, None], rows(x_gates), m.n, blocks, bias, 0, vectors)
     return W, bias
 
 
 def pack_back(m, W, gates):
     "Weights for the way back."
     out = m.buffer(up(W.shape[1], m.wide) * len(gates) * m.width)
-    pack_columns(W, np.array(gates) * m.n, m.n, m.width, out)
+    m.run(pack_columns, W, np.array(gates) * m.n, m.n, m.width, out)
     return out
 
-# %% ../nbs/practice/kernels_cpu.ipynb #0a807692
-def stretches(gates):
-    "Neighbouring gates that one product serves: the first gate, its block, how many, and what the product saw."
+
+def starts(m, X, W, bias, vectors=4):
+    "What the sums begin with: the bias, (1, columns), or the input's share of all steps, where it comes before the loop."
+    if not m.before:
+        return bias[None]
+    Z = m.buffer(m.T * m.B, len(bias))
+    work = 2 * Z.size * m.n_x // 10_000_000  # a product too small to be shared
+    m.share(input_sums_parts, max(1, min(m.products, work)), X, W, bias, m.n, vectors, Z)
+    return Z
+
+# %% ../nbs/practice/kernels_cpu.ipynb #6dfa8ca7
+OF_X, OF_A, OF_M = range(3)
+
+
+def stretches(seen, blocks):
+    "Neighbouring gates that one product serves: what it saw, the first gate, its block, how many."
     found = []
-    for gate, (block, seen) in enumerate(gates):
-        if found and found[-1][1] + found[-1][2] == block and found[-1][3] is seen:
-            found[-1][2] += 1
+    for gate, (which, block) in enumerate(zip(seen, blocks)):
+        if found and found[-1][0] == which and found[-1][2] + found[-1][3] == block:
+            found[-1][3] += 1
         else:
-            found.append([gate, block, 1, seen])
+            found.append([which, gate, block, 1])
     return found
 
 
-def gradients(m, p, X, D, for_x, for_a):
-    "dX, dWax, dWaa and the sums over D; for_x lists a block for each gate, for_a pairs of a block and what its product saw."
+def gradients(m, p, X, D, for_x, for_a, A, M=None, seen=None):
+    "dX, dWax, dWaa and the sums over D; for_x and for_a list a block for each gate, `seen` what its product with D saw."
     K, w, gates = m.T * m.B, m.width, len(for_x)
-    Wx = pack_back(m, p.Wax, [for_x.index(b) for b in range(gates)])
-    dX, dWax, dWaa = np.empty((K, m.n_x), m.dtype), zeros((gates * w, up(m.n_x, m.wide)), m.dtype), zeros((gates * w, up(w, m.wide)), m.dtype)
-    db, X = zeros((D.shape[1] - m.lanes,), m.dtype), X.reshape(K, m.n_x)
+    W = pack_back(m, p.Wax, [for_x.index(b) for b in range(gates)])
+    dX, dWax, dWaa = m.buffer(K, m.n_x), zeros((gates * w, up(m.n_x, m.wide)), m.dtype), zeros((gates * w, up(w, m.wide)), m.dtype)
+    db, past = zeros((D.shape[1] - m.lanes,), m.dtype), native(A[:-1].reshape(K, w))
+    M = past if M is None else native(M.reshape(K, w))
     panels = m.buffer(m.products, CHUNK * max(dWax.shape[1], dWaa.shape[1]))
-    products = [(*s, dWax) for s in stretches((b, X) for b in for_x)] + [(*s, dWaa) for s in stretches(for_a)]
-
-    def work(part, parts):
-        input_grad(part, parts, D, gates * w, Wx, dX, m.S, m.zero)
-        for gate, block, count, seen, dW in products:
-            weight_grad(part, parts, D, block * w, count * w, seen.reshape(K, -1), dW, gate * w, panels)
-        bias_grad(part, parts, D, db)
-
-    in_parts(m.products, work)
+    products = stretches([OF_X] * gates, for_x) + stretches(seen or [OF_A] * gates, for_a)
+    m.share(weight_grads_parts, m.products, D, W, native(X.reshape(K, m.n_x)), past, M, np.array(products), dX, dWax, dWaa, db, panels, m.tiles(), m.zero)
     cut = lambda a, blocks, columns: np.ascontiguousarray(a.reshape(blocks, w, -1)[:, : m.n, :columns])
     flat = lambda a, columns: cut(a, gates, columns).reshape(gates * m.n, columns)
     return dX.reshape(m.T, m.B, m.n_x), flat(dWax, m.n_x), flat(dWaa, m.n), cut(db, len(db) // w, 1)[..., 0]
 
-# %% ../nbs/practice/kernels_cpu.ipynb #ea509874
+# %% ../nbs/practice/kernels_cpu.ipynb #e6e8bd9b
 def rnn_compiled(
     p: RNNParams,            # parameters
     X,                       # (T, B, n_x) the sequences
@@ -891,20 +1300,20 @@ def rnn_compiled(
     m, relu = Plan(X, p.Waa.shape[1], 1, lengths), activation == "relu"
     p, X, A = RNNParams(*map(native, p)), native(X), m.states(start.a)
     W, bias = pack(m, p, [0], [0], 4)
-    in_parts(m.loops, lambda part, parts: rnn_forward(part, parts, X, W, bias, relu, m.n, m.lengths, A, m.S))
+    m.share(rnn_forward_parts, m.loops, X, W, starts(m, X, W, bias), m.before, relu, m.n, m.lengths, A, m.tiles())
     Y, (a,) = m.results(A)
 
     def pullback(dY=None, dstate=None):
         check_upstream(Y, RNNState(a), dY, dstate)
         some, dY, dA = m.arriving(dY, dstate, 1)
         W, D, dA0 = pack_back(m, p.Waa, [0]), m.buffer(m.T * m.B, m.width + m.lanes), m.buffer(m.B, m.width)
-        in_parts(m.loops, lambda part, parts: rnn_backward(part, parts, W, relu, m.lengths, A, dY, some, dA, D, m.S, m.zero, dA0))
-        dX, dWax, dWaa, (dba,) = gradients(m, p, X, D, [0], [(0, A[:-1])])
+        m.share(rnn_backward_parts, m.loops, W, relu, m.lengths, A, dY, some, dA, D, m.tiles(), m.zero, dA0)
+        dX, dWax, dWaa, (dba,) = gradients(m, p, X, D, [0], [0], A)
         return dX, RNNParams(dWax, dWaa, dba), RNNState(dA0[:, : m.n].copy())
 
     return Y, RNNState(a), pullback
 
-# %% ../nbs/practice/kernels_cpu.ipynb #6efc90a1
+# %% ../nbs/practice/kernels_cpu.ipynb #0591d6ff
 def lstm_compiled(
     p: LSTMParams,            # parameters
     X,                        # (T, B, n_x) the sequences
@@ -921,9 +1330,9 @@ def lstm_compiled(
         return lstm_hoisted(p, X, state, lengths, peepholes, masks)
     m, late, full = Plan(X, p.Waa.shape[1], 4, lengths), peepholes == "gers", lstm_decoupled(p)
     q, X = LSTMParams(*map(native, full[:3])), native(X)
-    P = np.zeros((0, m.width), m.dtype) if p.P is None else widen(full.P, m.width)
+    P = native(np.zeros((0, m.width), m.dtype)) if p.P is None else widen(full.P, m.width)
     A, C, G, (W, bias) = m.states(start.a), m.states(start.c), m.buffer(m.T, m.B, 4, m.width), pack(m, q, range(4), range(4), 1)
-    in_parts(m.loops, lambda part, parts: lstm_forward(part, parts, X, W, bias, P, late, m.n, m.lengths, A, C, G, m.S))
+    m.share(lstm_forward_parts, m.loops, X, W, starts(m, X, W, bias), m.before, P, late, m.n, m.lengths, A, C, G, m.tiles())
     Y, end = m.results(A, C)
     end = LSTMState(*end)
 
@@ -931,10 +1340,8 @@ def lstm_compiled(
         check_upstream(Y, end, dY, dstate)
         some, dY, dA, dC = m.arriving(dY, dstate, 2)
         W, D, dA0 = pack_back(m, q.Waa, range(4)), m.buffer(m.T * m.B, 4 * m.width + m.lanes), m.buffer(m.B, m.width)
-        in_parts(m.loops, lambda part, parts: lstm_backward(
-            part, parts, W, P, late, m.lengths, A, C, G, dY, some, dA, dC, D, m.S, m.zero, dA0))
-        past = A[:-1]
-        dX, dWax, dWaa, db = gradients(m, q, X, D, [0, 1, 2, 3], [(k, past) for k in range(4)])
+        m.share(lstm_backward_parts, m.loops, W, P, late, m.lengths, A, C, G, dY, some, dA, dC, D, m.tiles(), m.zero, dA0)
+        dX, dWax, dWaa, db = gradients(m, q, X, D, [0, 1, 2, 3], [0, 1, 2, 3], A)
         grads = LSTMParams(dWax, dWaa, db.ravel(), None if p.P is None else peephole_grads(m, D, C, late))
         return dX, coupled_grads(p, grads), LSTMState(dA0[:, : m.n].copy(), dC[:, : m.n].copy())
 
@@ -974,9 +1381,9 @@ def gru_compiled(
     m = Plan(X, p.Waa.shape[1], gates, lengths)
     p, X = GRUParams(*(None if w is None else native(w) for w in p)), native(X)
     A, G, (W, bias, Wc, bias_c) = m.states(start.a), m.buffer(m.T, m.B, gates, m.width), gru_pack(m, p, kind)
-    M = A if kind == SIMPLIFIED else m.buffer(m.T, m.B, m.width)
-    in_parts(m.loops, lambda part, parts: gru_forward(
-        part, parts, X, W, bias, Wc, bias_c, kind, m.n, m.lengths, A, G, M, m.S))
+    M, start = A if kind == SIMPLIFIED else m.buffer(m.T, m.B, m.width), starts(m, X, W, bias, 3 if kind == AFTER else 4)
+    start_c = starts(m, X, Wc, bias_c) if kind == BEFORE else start
+    m.share(gru_forward_parts, m.loops, X, W, start, Wc, start_c, m.before, kind, m.n, m.lengths, A, G, M, m.tiles())
     Y, (a,) = m.results(A)
 
     def pullback(dY=None, dstate=None):
@@ -985,8 +1392,7 @@ def gru_compiled(
         W, Wc = pack_back(m, p.Waa, range(gates if kind == AFTER else 2)), pack_back(m, p.Waa, [gates - 1])
         blocks, keep, dA0 = 4 if kind == AFTER else gates, zeros((m.B, m.width), m.dtype), m.buffer(m.B, m.width)
         D = m.buffer(m.T * m.B, blocks * m.width + m.lanes)
-        in_parts(m.loops, lambda part, parts: gru_backward(
-            part, parts, W, Wc, kind, m.lengths, A, G, M, dY, some, dA, keep, D, m.S, m.zero, dA0))
+        m.share(gru_backward_parts, m.loops, W, Wc, kind, m.lengths, A, G, M, dY, some, dA, keep, D, m.tiles(), m.zero, dA0)
         return *gru_grads(m, p, X, D, A, M, kind), GRUState(dA0[:, : m.n].copy())
 
     return Y, GRUState(a), pullback
@@ -998,18 +1404,362 @@ def gru_pack(m, p, kind):
         return pack(m, p, [0, 1], [0, 1], 2) * 2
     if kind == BEFORE:
         return *pack(m, p, [0, 1], [0, 1], 2), *pack(m, p, [2], [2], 4)
-    W, _ = pack(m, p, [0, 1, 2], [2, 0, 1], 1)
     bias = m.buffer(m.width * 4)
-    pack_rows(np.concatenate([p.ba, p.bac])[:, None], np.array([3, 0, 1, 2]) * m.n, m.n, 1, bias, 0, m.wide)
-    return W, bias, W, bias
+    both = native(np.concatenate([p.ba, p.bac])[:, None])
+    m.run(pack_rows, both, np.array([3, 0, 1, 2]) * m.n, m.n, 1, bias, 0, m.wide)
+    return pack(m, p, [0, 1, 2], [2, 0, 1], 1, bias) * 2
 
 
 def gru_grads(m, p, X, D, A, M, kind):
     "dX and the gradient; after the product, D holds c, r, u, m."
-    past = A[:-1]
     if kind == AFTER:
-        dX, dWax, dWaa, (c, r, u, dbac) = gradients(m, p, X, D, [1, 2, 0], [(1, past), (2, past), (3, past)])
+        dX, dWax, dWaa, (c, r, u, dbac) = gradients(m, p, X, D, [1, 2, 0], [1, 2, 3], A)
         return dX, GRUParams(dWax, dWaa, np.concatenate([r, u, c]), dbac)
-    seen = [past, past] if kind == SIMPLIFIED else [past, past, M]
-    dX, dWax, dWaa, db = gradients(m, p, X, D, list(range(len(seen))), list(enumerate(seen)))
+    seen = [OF_A, OF_A] if kind == SIMPLIFIED else [OF_A, OF_A, OF_M]
+    blocks = list(range(len(seen)))
+    dX, dWax, dWaa, db = gradients(m, p, X, D, blocks, blocks, A, None if kind == SIMPLIFIED else M, seen)
     return dX, GRUParams(dWax, dWaa, db.ravel())
+
+# %% ../nbs/practice/kernels_cpu.ipynb #1c238bdb
+@intrinsic
+def larger(typing, a, b):
+    "The larger of two vectors, number by number; where one of them is NaN, the second."
+    def write(context, builder, sig, args):
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
+    return a(a, b), write
+
+
+@njit(**INLINE)
+def exp(x):
+    "e^x for x <= 0, right to 4 units in the last place above 1e-37 (float64: 1e-306)."
+    raised, r = split_exponent(clip(x, -87.0, 88.0, -708.0, 709.0))
+    return (series(r) + 1.0) * power_of_two(raised)
+
+
+@njit(**OPTIONS)
+def softmax_rows(Z, targets, E, total, nats):
+    "Of each row: E = exp(z - max z), its sum, and -log softmax(z)[target]; rows of E are filled up to whole vectors."
+    (N, n), L, ld = Z.shape, lanes(Z), E.shape[1]
+    for r in range(N):
+        for j in range(n):
+            E[r, j] = Z[r, j]
+        for j in range(n, ld):
+            E[r, j] = Z[r, 0]
+        top = load(E, r * ld)
+        for j in range(L, ld, L):
+            top = larger(load(E, r * ld + j), top)
+        store(total, r * L, top)
+        high = total[r, 0]
+        for j in range(1, L):
+            high = max(high, total[r, j])
+        for j in range(n, ld):
+            E[r, j] = high - 1000
+        s = splat(E, 0.0)
+        for j in range(0, ld, L):
+            e = exp(load(E, r * ld + j) - splat(E, high))
+            store(E, r * ld + j, e)
+            s = s + e
+        store(total, r * L, s)
+        whole = total[r, 0] * 0
+        for j in range(L):
+            whole += total[r, j]
+        total[r, 0] = whole
+        nats[r] = math.log(whole) - (Z[r, targets[r]] - high)
+
+
+@njit(**OPTIONS)
+def softmax_slopes(E, total, targets, weight, dZ):
+    "weight (softmax(z) - onehot(target)) of each row."
+    for r in range(len(dZ)):
+        w = weight[r if weight.size > 1 else 0]
+        scale = w / total[r, 0]
+        for j in range(dZ.shape[1]):
+            dZ[r, j] = E[r, j] * scale
+        dZ[r, targets[r]] -= w
+
+# %% ../nbs/practice/kernels_cpu.ipynb #9af6678d
+def cross_entropy_compiled(
+    Z,        # (N, n_y) scores
+    targets,  # (N,) the right classes
+):            # -> -log softmax(Z)[target] of each row; function of the rows' weights -> dZ
+    "What `cross_entropy` takes on NumPy arrays where numba is installed; see `cross_entropy_rows`."
+    if not Z.size:
+        return cross_entropy_rows(Z, targets)
+    (N, n), dtype = Z.shape, Z.dtype.newbyteorder("=")
+    Z, targets, nats, lane = native(Z), native(np.asarray(targets, np.int64)), np.empty(N, dtype), BYTES // dtype.itemsize
+    E, total = empty((N, up(n, lane)), dtype), empty((N, lane), dtype)
+    run(softmax_rows, dtype, Z, targets, E, total, nats)
+
+    def slopes(weight):
+        dZ = empty((N, n), dtype)
+        weight = native(np.asarray(weight, dtype).reshape(-1))
+        run(softmax_slopes, dtype, E, total, targets, weight, dZ)
+        return dZ
+
+    return nats, slopes
+
+# %% ../nbs/practice/kernels_cpu.ipynb #4a00559c
+@njit(**OPTIONS)
+def add_rows(D, ids, dE):
+    "dE[id] += the row of each position."
+    for k in range(len(ids)):
+        for j in range(D.shape[1]):
+            dE[ids[k], j] += D[k, j]
+
+
+def embedding_compiled(
+    D,         # (N, n_x) derivatives at the rows that were looked up
+    ids,       # (N,) which rows they were
+    n_v: int,  # rows of the table
+):             # -> (n_v, n_x)
+    "What `embedding`'s pullback takes on NumPy arrays where numba is installed."
+    dtype = D.dtype.newbyteorder("=")
+    dE = np.zeros((n_v, D.shape[1]), dtype)
+    run(add_rows, dtype, native(D), native(np.asarray(ids, np.int64)), dE)
+    return dE
+
+# %% ../nbs/practice/kernels_cpu.ipynb #c5c10034
+@njit(**OPTIONS)
+def adam_pass(p, g, m, v, keep1, new1, keep2, new2, root, eps, rate):
+    "One pass over a parameter: equation optim.8."
+    for i in range(p.size):
+        m[i] = m[i] * keep1 + g[i] * new1
+        v[i] = v[i] * keep2 + g[i] * g[i] * new2
+        p[i] -= m[i] / (np.sqrt(v[i]) / root + eps) * rate
+
+
+def adam_compiled(p, g, m, v, work, lr, t, betas, eps):
+    "What Adam and AdamW take on NumPy arrays where numba is installed; see `adam_update`."
+    if not all(a.flags.c_contiguous and a.flags.aligned and a.dtype.isnative for a in (p, g, m, v)):
+        return adam_update(p, g, m, v, work, lr, t, betas, eps)
+    (b1, b2), number = betas, p.dtype.type
+    numbers = b1, 1 - b1, b2, 1 - b2, math.sqrt(1 - b2**t), eps, lr / (1 - b1**t)
+    run(adam_pass, p.dtype, p.reshape(-1), native(g).reshape(-1), m.reshape(-1), v.reshape(-1), *map(number, numbers))
+
+# %% ../nbs/practice/kernels_cpu.ipynb #90791d6e
+def dense_compiled(
+    Wya,   # (n_y, n_a)
+    by,    # (n_y,)
+    rows,  # (N, n_a) features
+):         # -> scores (N, n_y); function of their derivatives -> those of the rows, of Wya and of by
+    "What `dense` takes on NumPy arrays where numba is installed; a small product is left to NumPy. See `dense_rows`."
+    (n_y, n_a), N, dtype = Wya.shape, len(rows), rows.dtype.newbyteorder("=")
+    if N * n_y * n_a < 1_000_000:
+        return dense_rows(Wya, by, rows)
+    lane, parts = BYTES // dtype.itemsize, max(1, min(threads(), 2 * N * n_y * n_a // 10_000_000))
+    wide, width, none = 4 * lane, up(n_y, lane), np.array([0])
+    Wya, rows, columns = native(Wya), native(rows), up(n_y, wide)
+    W, bias, Z = empty((columns * n_a,), dtype), empty((columns,), dtype), empty((N, columns), dtype)
+    run(pack_rows, dtype, Wya, none, n_y, 4, W, 0, n_a * wide)
+    run(pack_rows, dtype, native(by)[:, None], none, n_y, 4, bias, 0, wide)
+    divide(input_sums_parts, dtype, parts, rows[None], W, bias, 0, 4, Z)
+
+    def back(dZ):
+        D, Wb = zeros((N, width + lane), dtype), empty((up(n_a, wide) * width,), dtype)
+        D[:, :n_y] = dZ
+        run(pack_columns, dtype, Wya, none, n_y, width, Wb)
+        dA, dW, db = empty((N, n_a), dtype), zeros((width, up(n_a, wide)), dtype), zeros((width,), dtype)
+        shape, products = native(np.zeros((0, width), dtype)), np.array([[OF_X, 0, 0, 1]])
+        panels, tiles = empty((parts, CHUNK * dW.shape[1]), dtype), zeros((parts * ROWS * wide,), dtype)
+        divide(weight_grads_parts, dtype, parts, D, Wb, rows, shape, shape, products, dA, dW, zeros((0, wide), dtype), db, panels, tiles,
+               np.zeros(wide, dtype))
+        return dA, dW[:n_y, :n_a].copy(), db[:n_y].copy()
+
+    return np.ascontiguousarray(Z[:, :n_y]), back
+
+# %% ../nbs/practice/kernels_cpu.ipynb #fac5f7e5
+@intrinsic
+def total_of(typing, x):
+    "The sum of a vector's numbers."
+    def write(context, builder, sig, args):
+        kind = x.ir
+        name = f"llvm.vector.reduce.fadd.v{kind.count}f{x.scalar.bitwidth}"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind.element, [kind.element, kind]), name)
+        return builder.call(function, [ir.Constant(kind.element, 0.0), args[0]], fastmath=("reassoc",))
+    return x.scalar(x), write
+
+
+@njit(**OPTIONS)
+def add_product(W, first, last, v, z):
+    "z[r] += W[r] v for rows first to last."
+    L, K = lanes(W), W.shape[1]
+    whole = K - K % L
+    for r in range(first, last, 4):
+        r1, r2, r3 = min(r + 1, last - 1), min(r + 2, last - 1), min(r + 3, last - 1)
+        s0, s1, s2, s3 = splat(W, 0.0), splat(W, 0.0), splat(W, 0.0), splat(W, 0.0)
+        for k in range(0, whole, L):
+            x = load(v, k)
+            s0, s1 = load(W, r * K + k) * x + s0, load(W, r1 * K + k) * x + s1
+            s2, s3 = load(W, r2 * K + k) * x + s2, load(W, r3 * K + k) * x + s3
+        t0, t1, t2, t3 = total_of(s0), total_of(s1), total_of(s2), total_of(s3)
+        for k in range(whole, K):
+            t0, t1, t2, t3 = t0 + W[r, k] * v[k], t1 + W[r1, k] * v[k], t2 + W[r2, k] * v[k], t3 + W[r3, k] * v[k]
+        z[r] += t0
+        if r + 1 < last:
+            z[r + 1] += t1
+        if r + 2 < last:
+            z[r + 2] += t2
+        if r + 3 < last:
+            z[r + 3] += t3
+
+# %% ../nbs/practice/kernels_cpu.ipynb #f1c2d6f5
+ONE_TANH, ONE_RELU, ONE_BEFORE, ONE_AFTER, ONE_SIMPLIFIED, ONE_LSTM, ONE_LECTURE = range(7)
+
+
+@njit(**INLINE)
+def one_rnn(kind, W, z, a):
+    "Equation 2.1."
+    n, L = W.shape[1], lanes(W)
+    add_product(W, 0, n, a, z)
+    for i in range(0, n, L):
+        x = load(z, i)
+        store(a, i, where_positive(x, x) if kind == ONE_RELU else tanh(x))
+
+
+@njit(**INLINE)
+def one_gru(kind, W, b, z, a, m):
+    "Equations 8.1 to 8.6; m is a place for what passes the reset gate."
+    n, L = W.shape[1], lanes(W)
+    c = n if kind == ONE_SIMPLIFIED else 2 * n
+    add_product(W, 0, c, a, z)
+    if kind == ONE_AFTER:
+        for i in range(n):
+            m[i] = b[i]
+        add_product(W[c:], 0, n, a, m)
+    for i in range(0, n if kind != ONE_SIMPLIFIED else 0, L):
+        store(m, i, sigmoid(load(z, i)) * load(m if kind == ONE_AFTER else a, i))
+    if kind == ONE_AFTER:
+        for i in range(n):
+            z[c + i] += m[i]
+    else:
+        x = a if kind == ONE_SIMPLIFIED else m
+        add_product(W, c, c + n, x, z)
+    for i in range(0, n, L):
+        old = load(a, i)
+        store(a, i, old + sigmoid(load(z, c - n + i)) * (tanh(load(z, c + i)) - old))
+
+
+@njit(**INLINE)
+def one_lstm(kind, W, P, z, a, c):
+    "Equations 9.1 to 9.9."
+    n, L = W.shape[1], lanes(W)
+    add_product(W, 0, 4 * n, a, z)
+    for i in range(0, n, L):
+        u, f, o, old = load(z, i), load(z, n + i), load(z, 3 * n + i), load(c, i)
+        if P.size:
+            u, f = u + load(P, i) * old, f + load(P, P.shape[1] + i) * old
+        new = sigmoid(u) * tanh(load(z, 2 * n + i)) + sigmoid(f) * old
+        if P.size:
+            o = o + load(P, 2 * P.shape[1] + i) * (old if kind == ONE_LECTURE else new)
+        store(c, i, new)
+        store(a, i, sigmoid(o) * tanh(new))
+
+# %% ../nbs/practice/kernels_cpu.ipynb #57a5b566
+@njit(**OPTIONS)
+def draw(y, t, u, banned, sums):
+    "The symbol that u chooses at temperature t; -1 where no score is finite, or one is NaN."
+    top, best = y[0] - np.inf, -1
+    for j in range(y.size):
+        if y[j] != y[j]:
+            return -1
+        if not banned[j] and y[j] > top:
+            top, best = y[j], j
+    if best < 0 or np.isinf(top) or t == 0:
+        return -1 if np.isinf(top) else best
+    c = 0.0
+    for j in range(y.size):
+        c += 0.0 if banned[j] else np.float64(math.exp((y[j] - top) / t))
+        sums[j] = c
+    j = 0
+    while j < y.size - 1 and sums[j] <= u * c:
+        j += 1
+    return j
+
+
+@njit(**OPTIONS)
+def write_symbols(kind, table, W, b, P, Wy, by, a, c, z, y, sums, ids, given, t, stop, banned, numbers, out):
+    "Read the given symbols, the last of which counts as just written, then draw one for each number; how many, or -1."
+    rows, symbol, written = len(W), 0, 0
+    for k in range(given - 1 + numbers.size):
+        symbol = ids[k] if k < given else symbol
+        for i in range(rows):
+            z[i] = table[symbol, i]
+        if kind <= ONE_RELU:
+            one_rnn(kind, W, z, a)
+        elif kind <= ONE_SIMPLIFIED:
+            one_gru(kind, W, b, z, a, c)
+        else:
+            one_lstm(kind, W, P, z, a, c)
+        if k >= given - 1:
+            for i in range(by.size):
+                y[i] = by[i]
+            add_product(Wy, 0, by.size, a, y)
+            symbol = draw(y, t, numbers[written], banned, sums)
+            if symbol < 0:
+                return -1
+            out[written] = symbol
+            written += 1
+            if symbol == stop:
+                return written
+    return written
+
+# %% ../nbs/practice/kernels_cpu.ipynb #d491ad73
+AHEAD = 16  # symbols drawn in one call: a reader of a stream waits for no more
+
+
+def writer_of(model):
+    "What `write_symbols` needs to know of a model: kind, table, W, b, P, Wy, by; None for a model that it cannot compute."
+    from seqbook.gru import GRU
+    from seqbook.language_model import LanguageModel
+    from seqbook.lstm import LSTM
+    from seqbook.rnn import RNN
+    layer, kinds = getattr(model, "layer", None), {"before": ONE_BEFORE, "after": ONE_AFTER}
+    if getattr(type(model), "step", None) is not LanguageModel.step or type(layer) not in (RNN, GRU, LSTM):
+        return None
+    p, E, out = layer.params, model.embedding.params.E, model.output.params
+    if type(layer) is LSTM and any(layer.rates.values()) or not all(isinstance(w, np.ndarray) and w.dtype == E.dtype for w in leaves((p, E, out)).values()):
+        return None
+    if type(layer) is RNN:
+        kind = ONE_RELU if layer.activation == "relu" else ONE_TANH
+    elif type(layer) is GRU:
+        kind = ONE_SIMPLIFIED if layer.options["variant"] == "simplified" else kinds[layer.options["reset"]]
+    else:
+        kind, p = ONE_LECTURE if layer.peepholes == "lecture" else ONE_LSTM, lstm_decoupled(p)
+    none, P = np.zeros(0, E.dtype), getattr(p, "P", None)
+    b = none if getattr(p, "bac", None) is None else p.bac
+    width = up(layer.n_a, BYTES // E.dtype.itemsize)
+    P = np.zeros((0, width), E.dtype) if P is None else widen(P, width)
+    return kind, *map(native, (E @ p.Wax.T + p.ba, p.Waa, b, P, out.Wya, out.by))
+
+
+def write_compiled(
+    model,        # a model with `vocabulary` and `step`
+    prompt,       # (T,) ids, T >= 1
+    length,       # symbols to write at most; None: no limit
+    stop,         # id of the end symbol, -1 for none
+    temperature,  # 0: greedy
+    banned,       # ids that must not be written
+    rng,          # the stream's generator: one number for each symbol
+):                # -> iterator of ids, or None for a model that is not computed here
+    "One stream of text, in compiled code: what `generate` and `stream` take where numba is installed."
+    parts = writer_of(model)
+    return None if parts is None else _written(parts, prompt, length, stop, temperature, banned, rng)
+
+
+def _written(parts, prompt, length, stop, temperature, banned, rng):
+    kind, table, W, *_, by = parts
+    dtype, n = table.dtype, up(W.shape[1], BYTES // table.dtype.itemsize)
+    a, c, z, y = (zeros((size,), dtype) for size in (n, n, len(W) + n, len(by)))
+    t = dtype.type(np.clip(temperature, np.finfo(dtype).tiny, np.finfo(dtype).max) if temperature else 0)
+    forbidden, out, sums = np.isin(np.arange(len(by)), list(banned)), np.empty(AHEAD, np.int64), np.empty(len(by))
+    ids, left = np.array(prompt, np.int64), np.inf if length is None else length
+    while left > 0:
+        numbers = rng.random(min(AHEAD, int(min(left, AHEAD))))
+        given = kind, *parts[1:], a, c, z, y, sums, ids, len(ids), t, stop, forbidden, numbers, out
+        count = compiled(write_symbols, dtype, *given)(*given)
+        if count < 0:
+            raise ValueError("logits: every row needs a finite largest entry; got a row with NaN, with +inf, or with -inf only")
+        yield from out[:count].tolist()
+        if out[count - 1] == stop:
+            return
+        ids, left = out[count - 1 : count].copy(), left - count

@@ -351,7 +351,7 @@ class LanguageModel:
     def step(self, ids, state=None):
         "One symbol: ids (B,) -> scores of the next (B, n_v), state. Ids that come from the host are checked."
         ids = check_array("ids", ids if hasattr(ids, "dtype") else np.asarray(ids), ("B",), "int")
-        if isinstance(ids, np.ndarray):
+        if isinstance(ids, np.ndarray) and not all(0 <= i < len(self.vocabulary) for i in ids.tolist()):
             _symbols(ids, len(self.vocabulary))
         a, state = self.layer.step(self.embedding.params.E[self.xp.asarray(ids)], state)
         return a @ self.output.params.Wya.T + self.output.params.by, state

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, check_number, check_whole, leaves, tree_map
+from .backend import array_module, asnumpy, check_array, check_number, check_whole, implementation, leaves, tree_map
 from .notation import tokenize
 from .rnn import generator, log_softmax
 
@@ -305,6 +305,24 @@ def _chooser(
     adjust(np.zeros(n_v, np.float32), *settings)
     return lambda logits, rows: inverse_cdf(adjust(logits, *settings), [rngs[r].random() for r in rows])
 
+
+def _written(
+    model,     # anything with `vocabulary` and `step`
+    prompts,   # list of B id arrays, none empty
+    length,    # symbols to write in each stream at most; None: no limit
+    end,       # id of the end symbol, -1 for none
+    settings,  # (temperature, top_k, nucleus, ids to exclude)
+    rngs,      # one generator a stream
+):             # -> iterator of (streams, ids), as `_write`
+    "Write step by step, all streams at once; or, a few streams without cuts, one after the other in a compiled loop."
+    choose, compiled = _chooser(settings, rngs, len(model.vocabulary)), implementation("write", np, None)
+    t, k, p, banned = settings
+    if compiled is not None and k is None and p in (None, 1) and len(prompts) <= 4:
+        streams = [compiled(model, ids, length, end, t, banned, rng) for ids, rng in zip(prompts, rngs)]
+        if None not in streams:
+            return (((r,), (i,)) for r, ids in enumerate(streams) for i in ids)
+    return _write(_stepper(model), prompts, length, end, choose)
+
 # %% ../nbs/06_sampling.ipynb #25c07fd0
 def _banned(
     vocabulary,  # a Vocabulary
@@ -352,9 +370,9 @@ def generate(
     stop = _end(v, end)
     check_whole("length", length)
     prompts, numbers = _prompts(v, prompt, check_whole("n", n), stop)
-    choose = _chooser((temperature, top_k, nucleus, _banned(v, exclude)), _generators(seed, numbers), len(v))
+    settings = temperature, top_k, nucleus, _banned(v, exclude)
     texts = [[] for _ in numbers]
-    for rows, drawn in _write(_stepper(model), prompts, length, stop, choose):
+    for rows, drawn in _written(model, prompts, length, stop, settings, _generators(seed, numbers)):
         for r, i in zip(rows, drawn):
             if i != stop:
                 texts[r].append(i)
@@ -403,8 +421,8 @@ def stream(
     ids = _prompt(v, prompt, stop)
     if length is not None:
         check_whole("length", length)
-    choose = _chooser((temperature, top_k, nucleus, _banned(v, exclude)), _generators(seed, [0]), len(v))
-    return _symbols(v, _write(_stepper(model), [ids], length, stop, choose), stop)
+    settings = temperature, top_k, nucleus, _banned(v, exclude)
+    return _symbols(v, _written(model, [ids], length, stop, settings, _generators(seed, [0])), stop)
 
 # %% ../nbs/06_sampling.ipynb #aac6020b
 def score(

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -13,8 +14,15 @@ from units import CASES, case, label
 
 from seqbook import backend
 from seqbook.backend import fast, implementation, leaves, tree_map
-from seqbook.bptt import check_unit
-from seqbook.rnn import rnn, rnn_hoisted
+from seqbook.bptt import check_unit, cross_entropy
+from seqbook.deep_rnn import Deep
+from seqbook.gru import GRU
+from seqbook.language_model import LanguageModel
+from seqbook.lstm import LSTM
+from seqbook.notation import Vocabulary
+from seqbook.optim import Adam, AdamW
+from seqbook.rnn import RNN, dense, dense_init, embedding, embedding_init, rnn, rnn_hoisted
+from seqbook.sampling import generate, stream
 
 k = pytest.importorskip("seqbook.kernels_cpu", reason="needs numba", exc_type=ImportError)
 pytestmark = pytest.mark.filterwarnings("error")
@@ -83,7 +91,6 @@ def test_any_number_of_threads(unit, options, dtype, n, threads, monkeypatch):
     def split(self, X, *sizes):
         plan(self, X, *sizes)
         self.products = self.loops = n
-        self.S = k.zeros((n * k.ROWS * self.wide,), self.dtype)
 
     monkeypatch.setattr(k.Plan, "__init__", split)
     for B in (1, 2, 13):
@@ -160,26 +167,27 @@ def test_a_child_of_fork_has_threads_of_its_own(threads):
 
 
 @pytest.mark.parametrize("dtype", TOL, ids=lambda d: d.__name__)
-def test_tanh_and_sigmoid_to_four_units_in_the_last_place(dtype):
+def test_tanh_sigmoid_and_exp_to_four_units_in_the_last_place(dtype):
     from numba import njit
 
     @njit(**{**k.OPTIONS, "cache": False})
-    def many(x, t, s):
+    def many(x, t, s, e):
         for i in range(0, x.size, k.lanes(x)):
+            k.store(e, i, k.exp(k.load(x, i)))
             k.store(t, i, k.tanh(k.load(x, i)))
             k.store(s, i, k.sigmoid(k.load(x, i)))
 
     lowest = -85 if dtype == np.float32 else -700
     small = np.geomspace(1e-30, 30, 2**17)
     x = np.concatenate([np.linspace(lowest, 30, 2**18), np.linspace(-1, 1, 2**18), small, -small]).astype(dtype)
-    t, s, X = np.empty_like(x), np.empty_like(x), x.astype(np.longdouble)
-    many(x, t, s)
+    t, s, e, X = np.empty_like(x), np.empty_like(x), np.empty_like(x), x.astype(np.longdouble)
+    many(x, t, s, e)
     with np.errstate(over="ignore"):
-        for got, want in ((t, np.tanh(X)), (s, 1 / (1 + np.exp(-X)))):
+        for got, want in ((t, np.tanh(X)), (s, 1 / (1 + np.exp(-X))), (e[x <= 0], np.exp(X[x <= 0]))):
             assert (abs(got - want) / np.spacing(abs(want.astype(dtype)))).max() < 4
     x = np.array([np.nan, np.inf, -np.inf, 0] * 4, dtype)
-    t, s = np.empty_like(x), np.empty_like(x)
-    many(x, t, s)
+    t, s, e = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    many(x, t, s, e)
     np.testing.assert_array_equal(t[:4], [np.nan, 1, -1, 0])
     np.testing.assert_array_equal(s[:4], [np.nan, 1, 0, 0.5])
 
@@ -213,7 +221,8 @@ def test_narrower_vectors(features, width, tmp_path):
 
 
 def test_the_table_finds_them():
-    assert implementation("rnn", np, rnn_hoisted) is k.rnn_compiled
+    for name in ("rnn", "gru", "lstm", "dense", "cross_entropy", "embedding", "adam", "write"):
+        assert implementation(name, np, None) is getattr(k, f"{name}_compiled")
     with fast(False):
         assert implementation("rnn", np, rnn_hoisted) is rnn_hoisted
         with fast(True):
@@ -241,5 +250,282 @@ def test_numba_waits_for_the_first_use():
 
 
 def test_threads_are_counted():
-    with pytest.raises(ValueError, match="n: expected a whole number >= 1, got 0"):
+    with pytest.raises(ValueError, match="n: expected a whole number >= 1 and <= 1024, got 0"):
         k.threads(0)
+
+
+@pytest.mark.parametrize("few", [0, 100], ids=["sums in the loop", "sums before it"])
+@DTYPES
+@UNITS
+def test_input_sums_in_the_loop_and_before_it(unit, options, dtype, few, monkeypatch):
+    monkeypatch.setattr(k, "FEW", few)
+    for B, n_a in ((1, 33), (7, 16), (13, 5)):
+        compare(unit, options, np.arange(B) % 6, T=5, B=B, n_x=3, n_a=n_a, dtype=dtype)
+
+
+def test_one_set_of_types_for_each_dtype():
+    for unit, options in BARE:
+        for dtype in TOL:
+            p, X, state = case(unit, B=7, n_a=16, dtype=dtype)
+            for arrange in (np.asarray, np.asfortranarray, lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape)):
+                run(compiled(unit), *tree_map(arrange, (p, X, state)), None, **options)
+    kernels = [f for name, f in vars(k).items() if name.endswith("_parts") and name != "in_parts"] + [k.pack_rows, k.pack_columns]
+    assert len(kernels) == 10 and all(len(f.signatures) <= 2 for f in kernels), {f.__name__: len(f.signatures) for f in kernels}
+
+
+COLD = """
+import sys, time
+from numba.core import caching
+for name, seconds in (("_save_index", {index}), ("_save_data", {data})):
+    def slow(self, *args, save=getattr(caching.IndexDataCacheFile, name), seconds=seconds):
+        time.sleep(seconds)
+        return save(self, *args)
+    setattr(caching.IndexDataCacheFile, name, slow)
+import numpy as np
+from seqbook import kernels_cpu as k
+from seqbook.rnn import rnn_init, rnn_plain
+for dtype in {dtypes}:
+    p, X = rnn_init(0, 4, 5, dtype), np.ones((3, 2, 4), dtype)
+    (Y, _, back), (want, _, wanted) = k.rnn_compiled(p, X), rnn_plain(p, X)
+    assert np.allclose(Y, want, atol=1e-6) and np.allclose(back(Y)[0], wanted(want)[0], atol=1e-6)
+"""
+
+
+def python(code, **env):
+    "Another Python, with this seqbook."
+    paths = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__)), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | env
+    return subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended_well(process):
+    with process:
+        said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said
+
+
+def test_processes_that_compile_at_once_do_not_spoil_the_cache(tmp_path):
+    "One of them for float32, one for float64, slowed down so that without the lock the index of one names the code of the other."
+    both = [python(COLD.format(index=index, data=data, dtypes=[dtype]), NUMBA_CACHE_DIR=str(tmp_path))
+            for index, data, dtype in ((0.2, 0.3, "float32"), (0.3, 0.0, "float64"))]
+    for process in both:
+        ended_well(process)
+    ended_well(python(COLD.format(index=0, data=0, dtypes=["float64", "float32"]), NUMBA_CACHE_DIR=str(tmp_path)))
+
+
+def test_where_nothing_can_be_written_nothing_is_locked(tmp_path):
+    with k.alone(None), k.alone(tmp_path / "a file" if (tmp_path / "a file").write_text("") else tmp_path / "a file"):
+        pass
+
+
+def test_helpers_go_to_sleep_wake_up_and_go_home(threads):
+    threads(3)
+    p, X = case(CASES[0][0], n_x=32, n_a=64, dtype=np.float32)[0], np.ones((40, 16, 32), np.float32)
+    want, _, _ = k.rnn_compiled(p, X)
+    team = k.team(os.getpid(), 3)
+    for _ in range(3):
+        end = time.monotonic() + 20
+        while team.asleep < 2 and time.monotonic() < end:
+            time.sleep(0.01)
+        assert team.asleep == 2
+        assert np.array_equal(k.rnn_compiled(p, X)[0], want)
+    with team.busy:  # somebody else's job stands on the board
+        assert np.array_equal(k.rnn_compiled(p, X)[0], want)
+    team.leave()
+    assert not any(helper.is_alive() for helper in team.helpers)
+    assert np.array_equal(k.rnn_compiled(p, X)[0], want)  # the helpers are gone, the caller does all
+    k.team.cache_clear()
+
+
+def test_a_program_with_helpers_ends():
+    code = ("import numpy as np, seqbook.kernels_cpu as k, seqbook.rnn as r\nk.threads(3)\n"
+            "k.rnn_compiled(r.rnn_init(0, 64, 128), np.ones((60, 16, 64), 'f4'))\nassert len(k.team.__wrapped__(0, 2).helpers) == 1")
+    ended_well(python(code))
+
+
+def test_memory_is_lent_again_but_never_while_held():
+    a = k.empty((300, 300), np.dtype("f4"))
+    address, row = a.ctypes.data, a[7]
+    assert a.nbytes >= k.SMALL and address % k.BYTES == 0
+    a[...] = 1
+    b = k.empty((300, 300), np.dtype("f4"))
+    b[...] = 2
+    assert (a == 1).all() and (row == 1).all()
+    del a
+    others = [k.empty((300, 300), np.dtype("f4")) for _ in range(20)]
+    for c in others:
+        c[...] = 3
+    assert (row == 1).all() and (b == 2).all()
+    del row, b, others, c
+    before = sum(map(len, k._shelf.values()))
+    again = k.empty((300, 300), np.dtype("f4"))
+    assert sum(map(len, k._shelf.values())) == before - 1 and again.flags.writeable
+
+
+def test_no_more_memory_is_kept_than_said():
+    for n in range(1, 12):
+        for a in [k.empty((n, 2**20), np.dtype("f4")) for _ in range(3)]:
+            del a
+    assert sum(size * len(row) for size, row in k._shelf.items()) <= k.KEPT
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 75, 128])
+@DTYPES
+def test_cross_entropy(n, dtype, masked):
+    rng = np.random.default_rng(n)
+    Z, targets = (9 * rng.normal(size=(5, 7, n))).astype(dtype), rng.integers(0, n, (5, 7))
+    mask = rng.random((5, 7)) < 0.6 if masked else None
+    with fast(False):
+        want, back = cross_entropy(Z, targets, mask)
+        slopes = back(2.0)
+    loss, back = cross_entropy(Z, targets, mask)
+    assert abs(loss - want) < 10 * np.finfo(dtype).eps * 20 and loss.dtype == want.dtype
+    assert back(2.0).dtype == dtype and np.allclose(back(2.0), slopes, atol=10 * np.finfo(dtype).eps)
+    assert np.array_equal(back(2.0), back(2.0))
+
+
+def test_cross_entropy_of_extreme_scores():
+    Z = np.array([[0, 1000, -1000], [-np.inf, 0, 1], [1, 2, 3]], np.float32)
+    with fast(False):
+        want, back = cross_entropy(Z, np.array([1, 2, 0]))
+        slopes = back()
+    loss, back = cross_entropy(Z, np.array([1, 2, 0]))
+    assert np.allclose(loss, want, rtol=1e-6) and np.allclose(back(), slopes, atol=1e-7)
+    Z[2, 1] = np.nan
+    assert np.isnan(cross_entropy(Z, np.array([1, 2, 0]))[0])
+
+
+@pytest.mark.parametrize("shape, n_a, n_y", [((64, 33), 70, 13), ((501,), 37, 75), ((8, 64), 16, 128), ((50, 41), 65, 1000)], ids=str)
+@DTYPES
+def test_dense(dtype, shape, n_a, n_y, threads):
+    rng = np.random.default_rng(0)
+    p = tree_map(lambda w: w + rng.normal(size=w.shape).astype(dtype), dense_init(0, n_a, n_y, dtype))
+    A, dZ = rng.normal(size=(*shape, n_a)).astype(dtype), rng.normal(size=(*shape, n_y)).astype(dtype)
+    with fast(False):
+        Z, back = dense(p, A)
+        want = leaves((Z, back(dZ)))
+    for n in (1, 3):
+        threads(n)
+        for arranged in (A, np.asfortranarray(A)):
+            Z, back = dense(p, arranged)
+            agree(leaves((Z, back(dZ))), want, 30 * np.finfo(dtype).eps)
+            assert all(np.array_equal(a, b) for a, b in zip(leaves(back(dZ)).values(), leaves(back(dZ)).values(), strict=True))
+
+
+@DTYPES
+def test_gradient_of_the_embedding(dtype):
+    rng = np.random.default_rng(0)
+    for n_v, n_x, shape in ((1, 1, (3, 2)), (5, 3, (4, 0)), (40, 17, (9, 5)), (7, 64, (50, 13))):
+        ids, D = rng.integers(0, n_v, shape), rng.normal(size=(*shape, n_x)).astype(dtype)
+        p = embedding_init(0, n_v, n_x, dtype)
+        for order in (ids, ids.astype(np.uint8), np.asfortranarray(ids)):
+            got = embedding(p, order)[1](D).E
+            want = np.zeros((n_v, n_x))
+            np.add.at(want, ids.reshape(-1), D.reshape(-1, n_x))
+            assert got.dtype == dtype and np.allclose(got, want, atol=100 * np.finfo(dtype).eps)
+
+
+@DTYPES
+@pytest.mark.parametrize("kind", [Adam, AdamW], ids=lambda f: f.__name__)
+def test_adam(kind, dtype):
+    rng = np.random.default_rng(0)
+    start = {"a": rng.normal(size=(13, 7)).astype(dtype), "b": rng.normal(size=33).astype(dtype)}
+    runs = []
+    for on in (False, True):
+        params, optimizer = tree_map(np.copy, start), kind(0.01, weight_decay=0.1)
+        with fast(on):
+            for t in range(30):
+                grads = tree_map(lambda p, t=t: np.cos(p * t).astype(dtype), params)
+                if t == 7:
+                    grads["a"] = np.asfortranarray(grads["a"])
+                optimizer.step(params, grads, scale=0.5)
+        runs.append((params, optimizer.state()[0]))
+    for (name, want), got in zip(leaves(runs[0]).items(), leaves(runs[1]).values(), strict=True):
+        assert got.dtype == dtype and np.allclose(got, want, rtol=0, atol=20 * np.finfo(dtype).eps), name
+
+
+def test_adam_on_a_view_that_is_not_contiguous():
+    params = [np.ones((2, 6, 6))[:, ::2] for _ in range(2)]
+    for p, on in zip(params, (False, True)):
+        with fast(on):
+            optimizer = Adam(0.1)
+            optimizer.step({"p": p}, {"p": np.cos(np.arange(36.0)).reshape(2, 3, 6)})
+    assert np.array_equal(*params)
+
+
+WRITERS = {
+    "rnn": lambda **o: RNN(9, 37, **o), "relu": lambda **o: RNN(9, 37, activation="relu", **o), "gru": lambda **o: GRU(9, 37, **o),
+    "gru-after": lambda **o: GRU(9, 37, reset="after", **o), "gru-simplified": lambda **o: GRU(9, 16, variant="simplified", **o),
+    "lstm": lambda **o: LSTM(9, 3, **o), "lstm-gers": lambda **o: LSTM(9, 37, peepholes="gers", **o),
+    "lstm-lecture": lambda **o: LSTM(9, 17, peepholes="lecture", **o),
+    "lstm-coupled": lambda **o: LSTM(9, 64, coupled=True, peepholes="gers", **o),
+}
+LETTERS = Vocabulary.characters("abcdefghijklmnopqrstuvwxyz \n")
+
+
+def writer(name, dtype=np.float64, vocabulary=LETTERS):
+    "A model whose weights, biases and peepholes are all other than zero."
+    layer, rng = WRITERS[name](dtype=dtype), np.random.default_rng(1)
+    model = LanguageModel(vocabulary, layer, dtype=dtype)
+    model.params = tree_map(lambda w: w + 0.4 * rng.normal(size=w.shape).astype(dtype), model.params)
+    return model
+
+
+SETTINGS = {}, {"temperature": 0}, {"temperature": 0.3, "exclude": ["a", " "]}, {"end": "e"}, {"nucleus": 1.0}
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("name", WRITERS)
+def test_texts_are_those_of_the_plain_steps(name, settings):
+    model = writer(name)
+    with fast(False):
+        want = generate(model, ["hello", ""], 100, n=2, seed=3, **settings)
+    assert k.writer_of(model) is not None
+    assert generate(model, ["hello", ""], 100, n=2, seed=3, **settings) == want
+    assert "".join(stream(model, "hello", 100, seed=3, **settings)) == want[0]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_states_after_writing_in_float32(name):
+    "Logits after a text, by the compiled steps, within rounding of the plain ones: the most probable symbols are the same."
+    model = writer(name, np.float32)
+    with fast(False):
+        want = generate(model, "the", 40, temperature=0)
+    assert generate(model, "the", 40, temperature=0) == want
+
+
+def test_a_stream_without_end_and_one_that_is_cut():
+    model = writer("lstm")
+    endless = stream(model, "a", seed=5)
+    text = "".join(next(endless) for _ in range(100))
+    assert text == generate(model, "a", 100, seed=5)[0]
+    assert all(generate(model, "a", n, seed=5)[0] == text[:n] for n in (1, 15, 16, 17, 33))
+
+
+def test_models_that_are_not_computed_here_are_asked_step_by_step():
+    class Other(LanguageModel):
+        def step(self, ids, state=None):
+            scores, state = super().step(ids, state)
+            return scores * 0 + np.eye(len(self.vocabulary))[3], state
+
+    deep, other = LanguageModel(LETTERS, Deep([LSTM(9, 5), LSTM(5, 7)])), Other(LETTERS, LSTM(9, 5))
+    noisy = LanguageModel(LETTERS, LSTM(9, 5, zoneout_a=0.1))
+    assert k.writer_of(deep) is k.writer_of(other) is k.writer_of(noisy) is None
+    assert len(generate(deep, "a", 20)[0]) == 20 and len(generate(noisy, "a", 5)[0]) == 5
+    assert generate(other, "a", 3, temperature=0) == ["bbb"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_refused(bad):
+    model = writer("rnn")
+    model.output.params.by[2] = bad
+    with pytest.raises(ValueError, match="every row needs a finite largest entry"):
+        generate(model, "a", 5)
+
+
+def test_a_step_names_symbols_that_are_none():
+    model = writer("rnn")
+    for ids in ([28], [-1], [0, 99]):
+        with pytest.raises(ValueError, match="ids: expected symbols 0 to 27"):
+            model.step(np.array(ids))

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from seqbook.backend import DeviceArray, asnumpy, device, leaves, tree_map
+from seqbook.backend import DeviceArray, asnumpy, device, fast, leaves, tree_map
 from seqbook.bptt import gradcheck
 from seqbook.data import Corpus
 from seqbook.language_model import (
@@ -381,8 +381,15 @@ def test_a_layer_that_is_not_known_cannot_be_saved(tmp_path):
 
 # ---- devices
 
+@pytest.fixture
+def hoisted():
+    "The form that a device's arrays are computed in, on the host too."
+    with fast(False):
+        yield
+
+
 @pytest.mark.parametrize("kind", ["rnn", "stack"])
-def test_on_the_pretended_device(kind, synchronisations):
+def test_on_the_pretended_device(kind, synchronisations, hoisted):
     host, there = model_of(kind, WORDS), model_of(kind, WORDS)
     there.params = tree_map(device.asarray, there.params)
     ids = WORDS.encode(tokenize(" ".join(SENTENCES)))

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from seqbook.backend import DeviceArray, asnumpy, device, leaves, tree_map
+from seqbook.backend import DeviceArray, asnumpy, device, fast, leaves, tree_map
 from seqbook.language_model import LanguageModel
 from seqbook.notation import Vocabulary
 from seqbook.optim import SGD, Adam, AdamW, RMSprop, cosine
@@ -488,7 +488,8 @@ def test_a_device_is_asked_rarely(synchronisations):
     options = {"batch_size": 5, "T": 13, "optimizer": Adam(cosine(5e-3, 100)), "progress": False}
     history = model.fit(IDS, steps=40, log_every=20, callbacks=[lambda run: counts.append(synchronisations.total())], **options)
     assert [k + 1 for k in range(40) if counts[k] > ([0] + counts)[k]] == [20, 40]
-    host, same = fit(40, log_every=20)
+    with fast(False):  # the form that a device's arrays are computed in
+        host, same = fit(40, log_every=20)
     assert same == history and bits(host.params) == bits(model.params)
 
 
@@ -499,7 +500,8 @@ def test_a_device_run_is_resumed_on_the_device(tmp_path):
     model = on_device()
     model.fit(IDS, steps=40, **options | {"optimizer": Adam(cosine(5e-3, 100))})
     assert all(isinstance(a, DeviceArray) for a in leaves(model.params).values())
-    assert bits(model.params) == bits(fit(40)[0].params)
+    with fast(False):
+        assert bits(model.params) == bits(fit(40)[0].params)
 
 
 @pytest.mark.gpu
