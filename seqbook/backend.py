@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['device', 'module_of', 'array_module', 'BackendError', 'gpu_missing', 'creation_module', 'use', 'asnumpy', 'to',
-           'check_array', 'check_whole', 'check_number', 'check_choice', 'check_flag', 'leaves', 'tree_map', 'like',
-           'register', 'implementation', 'fast_forms', 'fast', 'DeviceArray']
+           'OutOfDeviceMemory', 'device_memory', 'check_array', 'check_whole', 'check_number', 'check_choice',
+           'check_flag', 'leaves', 'tree_map', 'like', 'register', 'implementation', 'fast_forms', 'fast',
+           'DeviceArray']
 
 # %% ../nbs/00_backend.ipynb #4d580be2
 import math
@@ -122,6 +123,26 @@ def to(
     if where not in ("numpy", "cupy"):
         raise ValueError(f"where: expected 'numpy' or 'cupy', got {where!r}")
     return tree_map(asnumpy if where == "numpy" else _cupy().asarray, tree)
+
+# %% ../nbs/00_backend.ipynb #09257f5b
+class OutOfDeviceMemory(MemoryError):
+    "A device has no room for what was to be computed; the message says what to reduce."
+
+
+class device_memory:
+    "`with device_memory(what):` turns CuPy's out-of-memory error into an `OutOfDeviceMemory` that names `what`."
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        if kind is not None and issubclass(kind, MemoryError) and kind.__module__.partition(".")[0] == "cupy":
+            raise OutOfDeviceMemory(
+                f"{self.what}: the device's memory is full ({error}). Reduce the batch, the number of steps (shorter sequences, truncated "
+                "BPTT) or of units, or use float32; cupy.get_default_memory_pool().free_all_blocks() frees what CuPy only keeps") from error
 
 # %% ../nbs/00_backend.ipynb #ad716d68
 _KINDS = {"float": ("float32", "float64"), "int": ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")}
@@ -255,6 +276,7 @@ def like(
 
 # %% ../nbs/00_backend.ipynb #4bf2d236
 _TABLE = {(unit, "numpy"): f"seqbook.kernels_cpu:{unit}_compiled" for unit in ("rnn", "gru", "lstm")}
+_TABLE |= {(unit, "cupy"): f"seqbook.kernels_gpu:{unit}_gpu" for unit in ("rnn", "gru", "lstm", "embedding")}
 _fast = {"on": None}  # None: SEQBOOK_FAST decides
 
 
