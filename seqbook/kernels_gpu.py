@@ -751,7 +751,18 @@ def table_of(
             raise ValueError(f"{name}: expected a contiguous array, got strides {a.strides} for shape {a.shape}")
     return [0 if arrays.get(name) is None else address(arrays[name]) for name in POINTERS] + [int(arrays.get(name, 0)) for name in NUMBERS]
 
-# %% ../nbs/practice/kernels_gpu.ipynb #9f12f2b8
+# %% ../nbs/practice/kernels_gpu.ipynb #b03b7885
+def step_options(kind, dtype="float32", relu=False, late=True, n="q.size"):
+    "What a pointwise kernel is compiled with."
+    return f"-Dreal={REALS[dtype]}", f"-DN={n}", f"-DUNIT={KINDS.index(kind)}", f"-DRELU={relu:d}", f"-DLATE={late:d}"
+
+
+def loop_options(kind, n_a, plan, back, tf32, relu=False, late=True):
+    "What a loop kernel is compiled with."
+    values = {"UNITS": plan.units, "CHUNK": plan.chunk, "RESIDENT": plan.resident, "BACKWARD": back, "TF32": tf32}
+    return step_options(kind, "float32", relu, late, n_a) + tuple(f"-D{name}={value:d}" for name, value in values.items())
+
+# %% ../nbs/practice/kernels_gpu.ipynb #32257f35
 class Call:
     "One call of a unit: sizes, options, the arrays of the way there and, later, of the way back."
 
@@ -795,21 +806,15 @@ class Call:
         if ragged:
             a["Y"] = self.buffer(T, B, n)
 
-    def options(self, n):
-        "What every kernel is compiled with."
-        return ("-Dreal=" + REALS[self.dtype.name], f"-DN={n}", f"-DUNIT={KINDS.index(self.kind)}",
-                f"-DRELU={self.relu:d}", f"-DLATE={self.late:d}")
-
     def steps(self, *names):
         "Pointwise kernels over all (B, n_a), as functions of t: a thread for each element, 256 to a block."
         blocks, table = -(-self.B * self.n // THREADS), self.run.table(table_of(self.run.address, self.a))
-        kernels = [self.run.kernel(STEPS, name, self.options("q.size")) for name in names]
+        kernels = [self.run.kernel(STEPS, name, step_options(self.kind, self.dtype.name, self.relu, self.late)) for name in names]
         return [lambda t, kernel=kernel: self.run.launch(kernel, blocks, THREADS, (table, np.int32(t))) for kernel in kernels]
 
     def loop(self, plan, back):
         "The loop over time in kernels of our own: one launch where blocks can wait for each other, else a graph of one each step."
-        options = self.options(self.n) + tuple(f"-D{name}={value:d}" for name, value in (
-            ("UNITS", plan.units), ("CHUNK", plan.chunk), ("RESIDENT", plan.resident), ("BACKWARD", back), ("TF32", self.tf32)))
+        options = loop_options(self.kind, self.n, plan, back, self.tf32, self.relu, self.late)
         kernel, values = self.run.kernel(WHOLE, "loop", options, plan.shared), table_of(self.run.address, self.a)
         start, stop, way = (self.T - 1, -2, -1) if back else (0, self.T, 1)
         if plan.resident:
@@ -885,7 +890,7 @@ class Call:
         "What the recurrent product saw at all steps, (T B, n_a)."
         return self.a.get("I", self.a["A"])[: self.T].reshape(-1, self.n)
 
-# %% ../nbs/practice/kernels_gpu.ipynb #980e0776
+# %% ../nbs/practice/kernels_gpu.ipynb #5cf6426a
 def rnn_gpu(
     p: RNNParams,            # parameters
     X,                       # (T, B, n_x) the sequences
@@ -908,7 +913,7 @@ def rnn_gpu(
 
     return Y, end, pullback
 
-# %% ../nbs/practice/kernels_gpu.ipynb #f4fa1887
+# %% ../nbs/practice/kernels_gpu.ipynb #43404448
 def gru_gpu(
     p: GRUParams,            # parameters
     X,                       # (T, B, n_x) the sequences
@@ -944,7 +949,7 @@ def _gru_grads(call, X, D, E):
     dbac = E[:, 2 * n :].sum(axis=0) if call.kind == "gru-after" else None
     return (D @ call.Wax).reshape(X.shape), GRUParams(D.T @ call.X, E.T @ past, D.sum(axis=0), dbac)
 
-# %% ../nbs/practice/kernels_gpu.ipynb #dd1db48c
+# %% ../nbs/practice/kernels_gpu.ipynb #1deb29a8
 def lstm_gpu(
     p: LSTMParams,            # parameters
     X,                        # (T, B, n_x) the sequences
@@ -988,7 +993,7 @@ def _coupled(p, grads):
     join = lambda d, k: None if d is None else xp.concatenate([d[k : 2 * k] - d[:k], d[2 * k :]])
     return LSTMParams(*(join(d, k) for d, k in zip(grads, (n, n, n, 1))))
 
-# %% ../nbs/practice/kernels_gpu.ipynb #47b2d8f0
+# %% ../nbs/practice/kernels_gpu.ipynb #631880da
 def embedding_gpu(
     D,      # (rows, n_x) derivatives at the looked-up rows
     order,  # (rows,) their numbers, sorted by symbol

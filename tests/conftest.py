@@ -14,7 +14,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     if reason := gpu_missing():
         for item in items:
-            if "gpu" in item.keywords:
+            if item.get_closest_marker("gpu"):  # the folder tests/gpu is a keyword too
                 item.add_marker(pytest.mark.skip(reason=f"needs a GPU: {reason.splitlines()[0][:120]}"))
 
 

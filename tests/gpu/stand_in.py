@@ -1,6 +1,7 @@
 """The CUDA kernels of `seqbook.kernels_gpu` on the CPU: the same source, compiled with g++ through `stand_in.h`."""
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -20,23 +21,32 @@ SMALL = Card("a stand-in", 12, 232448, True, 9)  # few multiprocessors, so that 
 
 @cache
 def folder():
-    "Where this process keeps what it compiled."
-    return tempfile.TemporaryDirectory(prefix="seqbook-kernels-")
+    "Where compiled kernels are kept: beside the tests where that can be written, so that processes share them."
+    try:
+        place = HEADER.parent / "__pycache__" / "stand_in"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{os.getpid()}.try").touch()
+        (place / f"{os.getpid()}.try").unlink()
+        return place
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="seqbook-kernels-"))
 
 
 @cache
 def library(source, options):
     "The kernels of a source, as a shared library."
     kernel = r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )?(\w+)\(.*?\n\}'
-    text = f'#include "{HEADER}"\n' + re.sub(kernel, lambda m: f"{m[0]}\nRUN({m[1]})", source, flags=re.S)
+    text = f'#include "{HEADER.name}"\n' + re.sub(kernel, lambda m: f"{m[0]}\nRUN({m[1]})", source, flags=re.S)
     name = hashlib.sha256((text + HEADER.read_text() + " ".join(options)).encode()).hexdigest()[:16]
-    path = Path(folder().name) / name
-    path.with_suffix(".cpp").write_text(text)
-    command = [COMPILER, "-std=c++20", "-O1", "-fPIC", "-shared", "-w", *options, "-o", f"{path}.so", f"{path}.cpp"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise BackendError(f"g++ refused the kernels: {done.stderr[:2000]}")
-    return ctypes.CDLL(f"{path}.so")
+    path = folder() / f"{name}.so"
+    if not path.exists():
+        own = path.with_suffix(f".{os.getpid()}")
+        command = [COMPILER, "-std=c++20", "-O1", "-fPIC", "-shared", "-w", f"-I{HEADER.parent}", *options, "-x", "c++", "-", "-o", own]
+        done = subprocess.run(command, input=text, capture_output=True, text=True)
+        if done.returncode:
+            raise BackendError(f"g++ refused the kernels: {done.stderr[:2000]}")
+        own.replace(path)
+    return ctypes.CDLL(str(path))
 
 
 class StandIn:
@@ -70,6 +80,7 @@ class StandIn:
         assert shared <= self.the_card.shared
         self.launches.append((kernel.label, grid))
         self.seed += 1
+        assert all(a.flags.c_contiguous for a in args if isinstance(a, DeviceArray))
         held = [np.uint64(self.address(a)) if isinstance(a, DeviceArray) else a for a in args]
         cells = [np.array([a]) for a in held]
         pointers = (ctypes.c_void_p * len(cells))(*(c.ctypes.data for c in cells))
