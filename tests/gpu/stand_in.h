@@ -1,8 +1,9 @@
 // A GPU's blocks and threads on one processor, for proofs of indexing, synchronisation and mathematics; not of speed.
 //
-// Each thread of a block is a fibre. Fibres run in an order drawn anew in each round, from a seed, and give way where a thread
-// would wait: at barriers, at exchanges within a warp, and while a bell has not rung. Shared memory begins as NaN, a copy into it
-// arrives only when it is waited for, threads that meet at different barriers are an error, and so is a round without progress.
+// Each thread of a block is a fibre. Fibres run in an order drawn anew in each round, from a seed, some blocks far more often than
+// others, and give way where a thread would wait: at barriers, at exchanges within a warp, and while a bell has not rung. Shared
+// memory begins as NaN, a copy into it arrives only when it is waited for, threads that meet at different barriers are an error,
+// and so is a round in which nobody can go on.
 #pragma once
 #define STAND_IN
 #include <algorithm>
@@ -44,7 +45,7 @@ namespace stand_in {
 struct Index { unsigned x; };
 struct Barrier { unsigned here = 0, generation = 0; int line = 0; };
 struct Warp { Barrier barrier; float value[32]; unsigned operand[32][6]; };
-struct Block { Index index; std::vector<float> shared; Barrier barrier; std::vector<Warp> warps; };
+struct Block { Index index; unsigned pace = 1; std::vector<float> shared; Barrier barrier; std::vector<Warp> warps; };
 struct Copy { float* to; float value[4]; };
 struct Fibre { ucontext_t context; void* stack = nullptr; Block* block; Index index; bool done = false; std::vector<Copy> copies; };
 struct Run { Index block_size, grid_size; long block_barriers = 0, warp_barriers = 0, bells = 0, progress = 0; };
@@ -89,12 +90,19 @@ static void prepare(Fibre& f, Block* block, unsigned thread) {
 static void rounds(std::vector<Fibre>& fibres, std::mt19937& random) {
     std::vector<Fibre*> left;
     for (auto& f : fibres) left.push_back(&f);
+    bool everyone = false;
     while (!left.empty() && problem.empty()) {
         std::shuffle(left.begin(), left.end(), random);
         const long before = run.progress;
-        for (Fibre* f : left) { now = f; swapcontext(&scheduler, &f->context); if (!problem.empty()) return; }
+        for (Fibre* f : left) {
+            if (!everyone && random() % f->block->pace) continue;
+            now = f;
+            swapcontext(&scheduler, &f->context);
+            if (!problem.empty()) return;
+        }
         std::erase_if(left, [](Fibre* f) { return f->done; });
-        if (run.progress == before) problem = "no thread can go on: deadlock";
+        if (run.progress == before && everyone) problem = "no thread can go on: deadlock";
+        everyone = run.progress == before;
     }
 }
 
@@ -111,6 +119,7 @@ static const char* launch(void (*f)(void**), void** args, unsigned grid, unsigne
         std::vector<Block> blocks(together);
         for (unsigned i = 0; i < together; i++) {
             blocks[i].index = {order[first + i]};
+            blocks[i].pace = together > 1 ? 1u << random() % 7 : 1;  // some are 64 times as slow as others
             blocks[i].shared.assign(shared / 4 + 4, std::numeric_limits<float>::quiet_NaN());
             blocks[i].warps.resize((block + 31) / 32);
             for (unsigned t = 0; t < block; t++) prepare(fibres[i * block + t], &blocks[i], t);
