@@ -770,7 +770,7 @@ class Call:
         self.xp, self.kind, self.gates = array_module(X), kind, GATES[kind]
         (self.T, self.B, self.n_x), self.n, self.dtype = X.shape, p.Waa.shape[1], X.dtype
         self.run, flat = launcher(self.xp), self.xp.ascontiguousarray
-        self.path = gpu_path(kind, self.T, self.B, self.n_x, self.n, self.dtype.name, card=self.run.card())
+        self.path = self.path_of(stage_wanted())
         self.tf32, self.relu, self.late = tf32_on(), relu, late
         self.X, self.Wax, self.W = flat(X).reshape(-1, self.n_x), flat(p.Wax), flat(p.Waa)
         self.a = {"W": self.W, "ba": flat(p.ba), "T": self.T, "B": self.B, "n": self.n}
@@ -782,6 +782,9 @@ class Call:
             self.a[name + "_step"] = self.B * self.n if mask.ndim == 3 else 0
         with device_memory(self.what()):
             self._forward_arrays(state, lengths is not None)
+
+    def path_of(self, wanted):
+        return gpu_path(self.kind, self.T, self.B, self.n_x, self.n, self.dtype.name, wanted, card=self.run.card())
 
     def what(self):
         "The call, for an error message."
@@ -812,10 +815,14 @@ class Call:
         kernels = [self.run.kernel(STEPS, name, step_options(self.kind, self.dtype.name, self.relu, self.late)) for name in names]
         return [lambda t, kernel=kernel: self.run.launch(kernel, blocks, THREADS, (table, np.int32(t))) for kernel in kernels]
 
-    def loop(self, plan, back):
-        "The loop over time in kernels of our own: one launch where blocks can wait for each other, else a graph of one each step."
+    def loop(self, back):
+        "The loop over time in kernels of our own: one launch where all blocks run at once, else a graph of one launch each step."
+        plan = self.path.backward if back else self.path.forward
         options = loop_options(self.kind, self.n, plan, back, self.tf32, self.relu, self.late)
         kernel, values = self.run.kernel(WHOLE, "loop", options, plan.shared), table_of(self.run.address, self.a)
+        if plan.resident and plan.blocks > (room := self.run.resident(kernel, THREADS, plan.shared)):
+            self.path = self.path_of("graph")._replace(why=f"{plan.blocks} blocks would have to run at once, the device now holds {room}")
+            return self.loop(back)
         start, stop, way = (self.T - 1, -2, -1) if back else (0, self.T, 1)
         if plan.resident:
             bells = self.xp.zeros(32 * plan.groups, np.uint32)
@@ -828,7 +835,7 @@ class Call:
     def forward(self):
         "Fill G, A, C, M, I, Y."
         if self.path.stage in ("graph", "persistent"):
-            return self.loop(self.path.forward, False)
+            return self.loop(back=False)
         a, xp, W = self.a, self.xp, self.W.T
         two = self.kind == "gru-before"
         rows = 2 * self.n if two else self.gates * self.n
@@ -864,7 +871,7 @@ class Call:
 
     def _backward(self):
         if self.path.stage in ("graph", "persistent"):
-            return self.loop(self.path.backward, True)
+            return self.loop(back=True)
         a, xp, two = self.a, self.xp, self.kind == "gru-before"
         W, Wc = (self.W[: 2 * self.n], self.W[2 * self.n :]) if two else (self.W, None)
         a["S"], a["Q"] = self.buffer(self.B, self.n), self.buffer(self.B, self.n) if two else None

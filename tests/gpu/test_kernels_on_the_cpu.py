@@ -7,9 +7,12 @@ from units import CASES, UNITS, case, label
 
 from seqbook import backend, kernels_gpu
 from seqbook.backend import BackendError, DeviceArray, asnumpy, device, register, tree_map
+from seqbook.gru import GRU
 from seqbook.kernels_gpu import gpu_path, stage, tf32
-from seqbook.lstm import lstm
-from seqbook.rnn import RNNParams, RNNState, embedding, embedding_init, rnn, rnn_init
+from seqbook.language_model import LanguageModel
+from seqbook.lstm import LSTM, lstm
+from seqbook.notation import Vocabulary
+from seqbook.rnn import RNN, RNNParams, RNNState, embedding, embedding_init, rnn, rnn_init
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="needs g++ to run the kernels on the CPU")
 KINDS = {"rnn": {}, "gru-after": {}, "gru-simplified": {}, "lstm": {}}  # what has a loop kernel
@@ -181,12 +184,34 @@ def test_rows_of_equal_symbols_are_summed(n_v, n_x, rows, dtype, tol, machine, r
     assert [n for n, _ in machine.launches] == (["sum_rows"] if rows else [])
 
 
-def test_a_stand_in_without_room_refuses(machine):
+def test_too_little_room_for_all_blocks_at_once(machine):
+    "Something else holds the card: the graph takes over, nothing waits for ever."
     machine.at_once = 1
-    with stage("persistent"), pytest.raises(BackendError, match="blocks were to run at once, the device holds 1"):
-        rnn(*tree_map(device.asarray, gentle(named("rnn"), T=2, B=3, n_a=20, dtype=np.float32)[:2]))
+    with stage("persistent"):
+        compare(named("rnn"), {}, None, 3e-6, T=2, B=3, n_a=20)
+    assert len(machine.launches) == 2 + 3
+    with pytest.raises(BackendError, match="2 blocks were to run at once, the device holds 1"):
+        machine.launch(None, 2, 256, (), cooperative=True)
 
 
+def test_training_is_the_same_and_waits_for_nothing(machine, synchronisations):
+    "Six steps of a language model, each kind of layer: embedding, layer, loss, clipping, Adam; the loss is fetched at the end."
+    letters = Vocabulary("abcdef")
+    ids = np.random.default_rng(0).integers(0, 6, 400)
+    for layer in (RNN(8, 16), GRU(8, 16), GRU(8, 16, reset="after"), LSTM(8, 16), LSTM(8, 16, peepholes="gers", coupled=True)):
+        options = {"batch_size": 4, "T": 7, "steps": 6, "clip": 0.5, "log_every": 6, "progress": False}
+        start = tree_map(np.copy, LanguageModel(letters, layer, seed=1).params)
+        want = LanguageModel(letters, layer, seed=1).fit(ids, **options)["loss"][1]
+        for how in ("fused", "persistent"):
+            synchronisations.clear()
+            machine.launches.clear()
+            there = LanguageModel(letters, layer, seed=1)
+            there.params = tree_map(device.asarray, start)
+            with stage(how):
+                got = there.fit(ids, **options)["loss"][1]
+            assert np.allclose(got, want, rtol=1e-5)
+            assert synchronisations == {"float": 2 * 6}  # a loss and a norm of each step, fetched together
+            assert {"sum_rows"} < {n for n, _ in machine.launches}
 
 
 @pytest.mark.parametrize("what, says", [
