@@ -1,14 +1,15 @@
 """The CUDA source itself, compiled for the CPU: indices, waiting and mathematics against the plain forms. No GPU, and no timing."""
 import numpy as np
 import pytest
+from agreement import agree
 from stand_in import COMPILER, SMALL, StandIn
-from test_units import agree, run
+from test_units import run
 from units import CASES, UNITS, case, label
 
 from seqbook import backend, kernels_gpu
 from seqbook.backend import BackendError, DeviceArray, asnumpy, device, register, tree_map
 from seqbook.gru import GRU
-from seqbook.kernels_gpu import gpu_path, stage, tf32
+from seqbook.kernels_gpu import gpu_path, stage, stage_wanted, tf32, tf32_on
 from seqbook.language_model import LanguageModel
 from seqbook.lstm import LSTM, lstm
 from seqbook.notation import Vocabulary
@@ -44,7 +45,7 @@ def compare(unit, options, lengths, tol, arriving=("Y", "state"), seed=0, dtype=
     want = tree_map(lambda a: a.astype(dtype), run(unit.forms["plain"], *exact, lengths, arriving, **options))
     got = run(unit.forms["table"], *tree_map(device.asarray, given), lengths, arriving, **options)
     assert all(isinstance(a, DeviceArray) for a in got.values())
-    agree(tree_map(asnumpy, got), want, tol)
+    agree(tree_map(asnumpy, got), want, tol, f"plain form, CUDA on the CPU, {stage_wanted()}{' TF32' * tf32_on()}")
 
 
 def named(name):

@@ -3,13 +3,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from agreement import agree
 from test_kernels_on_the_cpu import gentle, named
-from test_units import agree, run
+from test_units import run
 from units import CASES, label
 
 from seqbook.backend import OutOfDeviceMemory, asnumpy, leaves, to, tree_map
 from seqbook.gru import GRU
-from seqbook.kernels_gpu import gpu_path, launcher, stage, tf32
+from seqbook.kernels_gpu import gpu_path, launcher, stage, stage_wanted, tf32, tf32_on
 from seqbook.language_model import LanguageModel
 from seqbook.lstm import LSTM, lstm
 from seqbook.notation import Vocabulary
@@ -38,7 +39,8 @@ def compare(unit, options, lengths, tol, dtype=np.float32, **shape):
     given = gentle(unit, dtype=dtype, **shape)
     exact = tree_map(lambda a: a.astype(np.float64), given)
     want = tree_map(lambda a: a.astype(dtype), run(unit.forms["plain"], *exact, lengths, **options))
-    agree(outcomes(unit.forms["table"], given, lengths, dtype, **options), want, tol)
+    what = f"plain form, on a GPU, {stage_wanted()}{' TF32' * tf32_on()}"
+    agree(outcomes(unit.forms["table"], given, lengths, dtype, **options), want, tol, what)
 
 
 @pytest.mark.parametrize("how", ["operations", "fused"])
@@ -68,7 +70,7 @@ def test_persistent_kernels_at_full_size(name, shape):
         want = outcomes(unit, given, None, np.float32)
     with stage("persistent"):
         got = [outcomes(unit, given, None, np.float32) for _ in range(3)]
-    agree(got[0], want, 1e-4)
+    agree(got[0], want, 1e-4, "fused kernels, on a GPU, persistent")
     assert all(np.array_equal(again[k], got[0][k]) for again in got[1:] for k in again)
 
 
