@@ -314,8 +314,6 @@ DEVICE void stage(const Pass& q, int t, int tile, int chunk, int warp, int lane,
         if (b < q.B && at < K) copy16(rows + row * STRIDE + k, from + (whole)b * K + at);
         else for (int e = 0; e < 4; e++) rows[row * STRIDE + k + e] = 0;
     }
-    copies_wait();
-    __syncwarp();
 }
 """
 
@@ -437,8 +435,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) loop(const Pass* __rest
             if (t >= 0) ahead(q, t, tile, slice);
             const int chunks = RESIDENT ? 1 : (K + CHUNK - 1) / CHUNK;
             for (int chunk = 0; some && chunk < chunks; chunk++) {
+                stage(q, t, tile, chunk, warp, lane, rows);              // the copies are under way
                 if (!RESIDENT) fetch(q.W, slice, chunk, warp, lane, w);
-                stage(q, t, tile, chunk, warp, lane, rows);
+                copies_wait();
+                __syncwarp();
                 product(rows, w, lane, chunk == 0, sums);
                 __syncwarp();
             }
