@@ -13,6 +13,7 @@ import math
 import os
 import sys
 from collections import Counter
+from functools import cache
 from importlib import import_module
 from numbers import Integral, Real
 
@@ -48,16 +49,28 @@ class BackendError(RuntimeError):
 
 
 def _cupy():
-    "CuPy, once a device has been seen to work."
+    "CuPy, once a device, its compiler and its products have been seen to work."
     try:
         import cupy
     except ImportError as e:
         raise BackendError("CuPy is not installed: pip install 'seqbook[gpu12]' for CUDA 12, 'seqbook[gpu13]' for CUDA 13") from e
-    try:
-        cupy.zeros(1)
-    except Exception as e:
-        raise BackendError(f"CuPy {cupy.__version__} is installed, but no GPU answers ({e}): check the driver with nvidia-smi") from e
+    _tried(cupy)
     return cupy
+
+
+@cache
+def _tried(cupy):
+    "Use a device once, so that what is missing is said by name; a success is remembered."
+    where = f"CuPy {cupy.__version__} is installed, but"
+    try:
+        a = cupy.zeros(1)
+    except Exception as e:
+        raise BackendError(f"{where} no GPU answers ({e}): check the driver with nvidia-smi") from e
+    try:
+        a @ (a + 1)
+    except Exception as e:
+        raise BackendError(f"{where} a part of CUDA is missing ({e}), NVRTC with its headers or cuBLAS: "
+                           "pip install 'seqbook[gpu12]' for CUDA 12, 'seqbook[gpu13]' for CUDA 13 brings them") from e
 
 
 def gpu_missing() -> str | None:

@@ -285,7 +285,7 @@ extern "C" __global__ void step_reset(const Pass* __restrict__ p, int t) {
 #endif
 """
 
-# %% ../nbs/practice/kernels_gpu.ipynb #e2e4217a
+# %% ../nbs/practice/kernels_gpu.ipynb #341ee9de
 WEIGHTS = r"""
 #define ROWS 16                                       // examples of a tile
 #define WARPS 8
@@ -303,7 +303,7 @@ DEVICE float weight(const float* W, int slice, int column, int k) {
 }
 """
 
-# %% ../nbs/practice/kernels_gpu.ipynb #d9576707
+# %% ../nbs/practice/kernels_gpu.ipynb #897af92b
 STAGE = r"""
 #define STRIDE (PART + 4)   // of a row in shared memory: the rows of a fragment begin in different banks
 
@@ -317,7 +317,7 @@ DEVICE void stage(const Pass& q, int t, int tile, int chunk, int warp, int lane,
 }
 """
 
-# %% ../nbs/practice/kernels_gpu.ipynb #9081eb4d
+# %% ../nbs/practice/kernels_gpu.ipynb #2422ea16
 MEET = r"""
 #define WIDTH (COLUMNS + 8)  // of a row of sums in shared memory
 
@@ -338,7 +338,7 @@ DEVICE void meet(unsigned* bell, unsigned all) {  // wait until all blocks of th
 }
 """
 
-# %% ../nbs/practice/kernels_gpu.ipynb #488ecad7
+# %% ../nbs/practice/kernels_gpu.ipynb #4d6b89b8
 EXACT = r"""
 #if !TF32
 #define MINE (COLUMNS / 8)   // columns of a thread: 8 lanes side by side, 4 along K
@@ -382,7 +382,7 @@ DEVICE void product(const float* rows, const float (&w)[HELD], int lane, bool fi
 #endif
 """
 
-# %% ../nbs/practice/kernels_gpu.ipynb #80de5f97
+# %% ../nbs/practice/kernels_gpu.ipynb #6ad81a55
 TENSOR = r"""
 #if TF32
 #define TILES (COLUMNS / 8)  // mma's tiles of 8 columns
@@ -418,7 +418,7 @@ DEVICE void product(const float* rows, const float (&w)[HELD], int lane, bool fi
 #endif
 """
 
-# %% ../nbs/practice/kernels_gpu.ipynb #bbdc3c0c
+# %% ../nbs/practice/kernels_gpu.ipynb #fba43220
 LOOP = r"""
 extern "C" __global__ void __launch_bounds__(THREADS, 1) loop(const Pass* __restrict__ p, int start, int stop, unsigned* bells) {
     SHARED(float, memory);
@@ -462,7 +462,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) loop(const Pass* __rest
 }
 """
 
-# %% ../nbs/practice/kernels_gpu.ipynb #5e786aa5
+# %% ../nbs/practice/kernels_gpu.ipynb #dfe75f01
 SEGMENTS = r"""
 extern "C" __global__ void sum_rows(const real* __restrict__ D, const long long* __restrict__ order, const long long* __restrict__ edges,
                                     real* E, int n) {
@@ -481,13 +481,13 @@ extern "C" __global__ void sum_rows(const real* __restrict__ D, const long long*
 }
 """
 
-# %% ../nbs/practice/kernels_gpu.ipynb #d79c866c
+# %% ../nbs/practice/kernels_gpu.ipynb #105cfc8f
 CELLS = PASS + PUT + RNN + GRU + LSTM + BACK
 STEPS = PRELUDE + CELLS + POINTWISE
 WHOLE = PRELUDE + CELLS + WEIGHTS + STAGE + MEET + EXACT + TENSOR + LOOP
 SUMS = PRELUDE + SEGMENTS
 
-# %% ../nbs/practice/kernels_gpu.ipynb #7f66fc3c
+# %% ../nbs/practice/kernels_gpu.ipynb #cc1f4e8f
 class Card(NamedTuple):
     "What a launch must know of a GPU."
     name: str
@@ -499,7 +499,7 @@ class Card(NamedTuple):
 
 H100 = Card("H100", 132, 232448, True, 9)
 
-# %% ../nbs/practice/kernels_gpu.ipynb #ec28ea50
+# %% ../nbs/practice/kernels_gpu.ipynb #f1b3d2fd
 class CupyLauncher:
     "Compiles, launches and captures, with CuPy."
 
@@ -588,7 +588,7 @@ def launcher(xp):
     "What starts kernels on arrays of this library."
     return LAUNCHERS[xp.__name__]()
 
-# %% ../nbs/practice/kernels_gpu.ipynb #b7c32411
+# %% ../nbs/practice/kernels_gpu.ipynb #f281791b
 ROWS, WARPS, THREADS = 16, 8, 256
 
 
@@ -632,7 +632,7 @@ def layouts(
             found.append((plan.tiles * columns, plan.tiles, plan))
     return [plan for *_, plan in sorted(found)]
 
-# %% ../nbs/practice/kernels_gpu.ipynb #ec5fce8a
+# %% ../nbs/practice/kernels_gpu.ipynb #a29f28be
 STAGES = ("operations", "fused", "graph", "persistent", "auto")
 _chosen = {"stage": None, "tf32": None}
 
@@ -675,7 +675,7 @@ def stage_wanted() -> str:
     "As `stage` says, else SEQBOOK_GPU_STAGE, else the fused kernels."
     return _chosen["stage"] or check_choice("SEQBOOK_GPU_STAGE", os.environ.get("SEQBOOK_GPU_STAGE") or "fused", STAGES)
 
-# %% ../nbs/practice/kernels_gpu.ipynb #1284217c
+# %% ../nbs/practice/kernels_gpu.ipynb #6ca9266a
 class Path(NamedTuple):
     "Which stage computes a call, and why not a later one."
     stage: str
@@ -735,7 +735,7 @@ def _not_resident(unit, n_a, there, card):
     return (f"the recurrent weights do not stay resident on {card.name} at n_a = {n_a} ({way} of {unit}: 128 registers of a thread, "
             f"{card.shared} bytes of shared memory, {card.sms} blocks at once)")
 
-# %% ../nbs/practice/kernels_gpu.ipynb #fdd5b5fb
+# %% ../nbs/practice/kernels_gpu.ipynb #cc109ece
 POINTERS = ("W", "ba", "bac", "P", "G", "A", "C", "I", "M", "Y", "drop", "hold_a", "hold_c", "lengths", "dY", "D", "E", "dA", "dC", "S", "Q")
 NUMBERS = ("drop_step", "hold_a_step", "hold_c_step", "T", "B", "n")
 
@@ -751,7 +751,7 @@ def table_of(
             raise ValueError(f"{name}: expected a contiguous array, got strides {a.strides} for shape {a.shape}")
     return [0 if arrays.get(name) is None else address(arrays[name]) for name in POINTERS] + [int(arrays.get(name, 0)) for name in NUMBERS]
 
-# %% ../nbs/practice/kernels_gpu.ipynb #b03b7885
+# %% ../nbs/practice/kernels_gpu.ipynb #4ef8c377
 def step_options(kind, dtype="float32", relu=False, late=True, n="q.size"):
     "What a pointwise kernel is compiled with."
     return f"-Dreal={REALS[dtype]}", f"-DN={n}", f"-DUNIT={KINDS.index(kind)}", f"-DRELU={relu:d}", f"-DLATE={late:d}"
@@ -762,7 +762,7 @@ def loop_options(kind, n_a, plan, back, tf32, relu=False, late=True):
     values = {"UNITS": plan.units, "CHUNK": plan.chunk, "RESIDENT": plan.resident, "BACKWARD": back, "TF32": tf32}
     return step_options(kind, "float32", relu, late, n_a) + tuple(f"-D{name}={value:d}" for name, value in values.items())
 
-# %% ../nbs/practice/kernels_gpu.ipynb #32257f35
+# %% ../nbs/practice/kernels_gpu.ipynb #71526869
 class Call:
     "One call of a unit: sizes, options, the arrays of the way there and, later, of the way back."
 
@@ -897,7 +897,7 @@ class Call:
         "What the recurrent product saw at all steps, (T B, n_a)."
         return self.a.get("I", self.a["A"])[: self.T].reshape(-1, self.n)
 
-# %% ../nbs/practice/kernels_gpu.ipynb #5cf6426a
+# %% ../nbs/practice/kernels_gpu.ipynb #e68f399d
 def rnn_gpu(
     p: RNNParams,            # parameters
     X,                       # (T, B, n_x) the sequences
@@ -920,7 +920,7 @@ def rnn_gpu(
 
     return Y, end, pullback
 
-# %% ../nbs/practice/kernels_gpu.ipynb #43404448
+# %% ../nbs/practice/kernels_gpu.ipynb #edde21c9
 def gru_gpu(
     p: GRUParams,            # parameters
     X,                       # (T, B, n_x) the sequences
@@ -956,7 +956,7 @@ def _gru_grads(call, X, D, E):
     dbac = E[:, 2 * n :].sum(axis=0) if call.kind == "gru-after" else None
     return (D @ call.Wax).reshape(X.shape), GRUParams(D.T @ call.X, E.T @ past, D.sum(axis=0), dbac)
 
-# %% ../nbs/practice/kernels_gpu.ipynb #1deb29a8
+# %% ../nbs/practice/kernels_gpu.ipynb #905c93a0
 def lstm_gpu(
     p: LSTMParams,            # parameters
     X,                        # (T, B, n_x) the sequences
@@ -1000,7 +1000,7 @@ def _coupled(p, grads):
     join = lambda d, k: None if d is None else xp.concatenate([d[k : 2 * k] - d[:k], d[2 * k :]])
     return LSTMParams(*(join(d, k) for d, k in zip(grads, (n, n, n, 1))))
 
-# %% ../nbs/practice/kernels_gpu.ipynb #631880da
+# %% ../nbs/practice/kernels_gpu.ipynb #1536ebc3
 def embedding_gpu(
     D,      # (rows, n_x) derivatives at the looked-up rows
     order,  # (rows,) their numbers, sorted by symbol
