@@ -273,13 +273,13 @@ def flashrnn(cases, until):
     for case in cases:
         unit, T, B, _, n = case
         row = {"contestant": "FlashRNN bf16", **dict(zip(FIELDS, case))}
-        if unit == "rnn" or time.time() > until:
-            continue
+        if time.time() > until:
+            return
         try:
-            gates = {"lstm": 4, "gru": 4}[unit]
-            x = torch.randn(B, T, gates, 1, n, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-            R, b = (torch.randn(s, device="cuda", dtype=torch.bfloat16, requires_grad=True) for s in ((gates, 1, n, n), (gates, 1, n)))
-            call = lambda x=x, R=R, b=b, unit=unit: run(x, R, b, function=unit, backend="cuda_fused", dtype="bfloat16")[0]
+            name, gates, biases = {"lstm": ("lstm", 4, 4), "gru": ("gru", 3, 4), "rnn": ("elman", 1, 1)}[unit]
+            draw = lambda *shape: torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+            x, R, b = draw(B, T, gates, 1, n), draw(gates, 1, n, n), draw(biases, 1, n)
+            call = lambda x=x, R=R, b=b, name=name: run(x, R, b, function=name, backend="cuda_fused", dtype="bfloat16")[0]
             both = lambda call=call: call().sum().backward()
             times = []
             for f in (call, both):
