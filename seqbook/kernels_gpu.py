@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['H100', 'ROWS', 'WARPS', 'THREADS', 'STAGES', 'floors', 'Card', 'Plan', 'layouts', 'stage', 'tf32', 'tf32_on',
-           'stage_wanted', 'Path', 'gpu_path', 'rnn_gpu', 'gru_gpu', 'lstm_gpu', 'embedding_gpu']
+           'stage_wanted', 'card_here', 'Path', 'gpu_path', 'rnn_gpu', 'gru_gpu', 'lstm_gpu', 'embedding_gpu']
 
-# %% ../nbs/practice/kernels_gpu.ipynb #1543a45e
+# %% ../nbs/practice/kernels_gpu.ipynb #5c1a7598
 import os
+import sys
 import warnings
 from collections import OrderedDict
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import BackendError, array_module, check_choice, check_flag, check_whole, device_memory
+from .backend import BackendError, array_module, check_choice, check_flag, check_whole, device_memory, gpu_missing
 from .gru import GRUParams, GRUState, check_gru, gru_hoisted
 from .lstm import LSTMMasks, LSTMParams, LSTMState, lstm_check, lstm_decoupled, lstm_hoisted, lstm_rows
 from .notation import check_lengths
@@ -675,7 +676,12 @@ def stage_wanted() -> str:
     "As `stage` says, else SEQBOOK_GPU_STAGE, else the fused kernels."
     return _chosen["stage"] or check_choice("SEQBOOK_GPU_STAGE", os.environ.get("SEQBOOK_GPU_STAGE") or "fused", STAGES)
 
-# %% ../nbs/practice/kernels_gpu.ipynb #6ca9266a
+# %% ../nbs/practice/kernels_gpu.ipynb #3a31dc79
+def card_here() -> Card:
+    "The GPU in use; an H100 where CuPy is not, or does not work."
+    return launcher(sys.modules["cupy"]).card() if "cupy" in sys.modules and gpu_missing() is None else H100
+
+
 class Path(NamedTuple):
     "Which stage computes a call, and why not a later one."
     stage: str
@@ -693,13 +699,13 @@ def gpu_path(
     dtype="float32",   # or "float64"
     stage=None,        # the stage asked for; None: as `stage` says
     tf32=None,         # on the matrix units; None: as `tf32` says
-    card: Card = None, # the GPU; None: an H100
+    card: Card = None, # the GPU; None: the one in use, or an H100 where there is none
 ) -> Path:
     "What will compute a call of this shape, the reason, and how it is laid out."
     check_choice("unit", unit, KINDS)
     for name, n in (("T", T), ("B", B), ("n_x", n_x), ("n_a", n_a)):
         check_whole(name, n)
-    wanted, card = check_choice("stage", stage_wanted() if stage is None else stage, STAGES), card or H100
+    wanted, card = check_choice("stage", stage_wanted() if stage is None else stage, STAGES), card or card_here()
     if wanted in ("operations", "fused"):
         return Path(wanted, "asked for")
     if reason := _no_loop(unit, n_a, np.dtype(dtype).name, card):

@@ -285,3 +285,12 @@ def test_out_of_memory_says_what_to_reduce():
 def test_an_extra_for_each_version_of_cuda():
     extras = set(metadata.metadata("seqbook").get_all("Provides-Extra"))
     assert {"gpu12", "gpu13"} <= extras
+
+
+def test_without_a_card_named_the_one_in_use_is_asked(cupy, monkeypatch):
+    monkeypatch.setitem(kernels_gpu.LAUNCHERS, "cupy", CupyLauncher)
+    monkeypatch.setattr(kernels_gpu, "gpu_missing", lambda: None)
+    assert kernels_gpu.card_here().name == "a pretended GPU"
+    assert "10 blocks at once" in gpu_path("lstm", 9, 8, 3, 512, stage="persistent").why
+    monkeypatch.setattr(kernels_gpu, "gpu_missing", lambda: "no GPU answers")
+    assert kernels_gpu.card_here() == H100
