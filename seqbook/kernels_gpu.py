@@ -510,12 +510,11 @@ class CupyLauncher:
 
     def card(self) -> Card:
         "The current device."
-        device = self.xp.cuda.Device()
-        if device.id not in self.cards:
-            a, name = device.attributes, self.xp.cuda.runtime.getDeviceProperties(device.id)["name"]
-            self.cards[device.id] = Card(name.decode(), a["MultiProcessorCount"], a["MaxSharedMemoryPerBlockOptin"],
-                                         bool(a["CooperativeLaunch"]), a["ComputeCapabilityMajor"])
-        return self.cards[device.id]
+        device = self.xp.cuda.Device().id
+        if device not in self.cards:
+            p = self.xp.cuda.runtime.getDeviceProperties(device)
+            self.cards[device] = Card(p["name"].decode(), p["multiProcessorCount"], p["sharedMemPerBlockOptin"], bool(p["cooperativeLaunch"]), p["major"])
+        return self.cards[device]
 
     def kernel(
         self,

@@ -180,8 +180,6 @@ def cupy(monkeypatch):
 
     class Device:
         id = 0
-        attributes = {"MultiProcessorCount": 10, "MaxSharedMemoryPerBlockOptin": 232448, "CooperativeLaunch": 1,
-                      "ComputeCapabilityMajor": 9}
 
     class Stream:
         ptr = 5
@@ -202,7 +200,8 @@ def cupy(monkeypatch):
             fake.log.append("end")
             return types.SimpleNamespace(launch=lambda: fake.log.append("graph"))
 
-    properties = lambda i: {"name": b"a pretended GPU"}
+    properties = lambda i: {"name": b"a pretended GPU", "multiProcessorCount": 10, "sharedMemPerBlockOptin": 232448, "cooperativeLaunch": 1,
+                            "major": 9, "minor": 0}
     fake.RawKernel = RawKernel
     fake.cuda = types.SimpleNamespace(Device=Device, Stream=Stream, get_current_stream=lambda: types.SimpleNamespace(ptr=3),
                                       runtime=types.SimpleNamespace(getDeviceProperties=properties))
