@@ -137,3 +137,22 @@ def test_the_cases_span_what_they_should():
     H, B, T = ({c[i] for c in benchmark.CASES} for i in (4, 2, 1))
     assert {64, 128, 256, 512, 768, 1024, 2048} <= H and {1, 16, 64, 256} <= B and {50, 1000} <= T
     assert benchmark.GOAL[0] == ("lstm", 128, 64, 256, 512) and len(benchmark.CONTESTANTS) == 12
+
+
+@pytest.mark.parametrize("right, tested, status", [(True, 0, 0), (False, 0, 1), (True, 1, 1)])
+def test_the_whole_command(right, tested, status, tmp_path, monkeypatch, capsys):
+    "Tests, contestants, the file, the table, the status; the parts replaced by their outcomes."
+    goal = dict(zip(benchmark.FIELDS, benchmark.GOAL[0], strict=True))
+    rows = [{"contestant": "seqbook fused", "check": "lstm", "error": 1e-7, "right": right},
+            {"contestant": "seqbook fused", **goal, "forward": 1.0}]
+    for name, value in (("gpu_missing", lambda: None), ("tests", lambda: tested), ("contest", lambda names, budget: rows),
+                        ("device", lambda: {"name": "a pretended GPU"})):
+        monkeypatch.setattr(benchmark, name, value)
+    path = tmp_path / "gpu.json"
+    assert benchmark.main(["--everything", "--results", str(path), "--note", "idle"]) == status
+    written = json.loads(path.read_text())
+    assert written["rows"] == rows and written["device"]["name"] == "a pretended GPU"
+    assert written["note"] == "idle" and written["tests"] == tested
+    assert {"date", "commit", "versions", "machine"} <= written.keys() and "numpy" in written["versions"]
+    out = capsys.readouterr().out.strip().splitlines()
+    assert out[0].startswith("a pretended GPU, ") and out[-1].startswith("lstm") and "1.000" in out[-1]

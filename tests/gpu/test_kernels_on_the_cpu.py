@@ -245,3 +245,35 @@ def test_the_card_is_asked(machine):
     assert SMALL.sms == 12
     path = gpu_path("lstm", 4, 40, 3, 20, stage="persistent", card=SMALL)
     assert path.forward.blocks <= 12 and path.backward.blocks <= 12 and path.forward.tiles * path.forward.groups >= 3
+
+
+def guarded(a, kept):
+    "The array in the middle of a larger one that is NaN all around it."
+    wide = np.full(a.size + 128, np.nan, a.dtype)
+    middle = wide[64:64 + a.size].reshape(a.shape)
+    middle[...] = a
+    kept.append((wide, a.size))
+    return DeviceArray(middle)
+
+
+@pytest.mark.parametrize("name, how, shape", [
+    ("lstm-zoneout", "fused", (3, 5, 3)), ("gru", "fused", (3, 5, 7)), ("rnn", "persistent", (3, 17, 4)),
+    ("gru-after", "persistent", (3, 19, 20)), ("gru-simplified", "persistent", (2, 33, 12)),
+    ("lstm-peepholes", "persistent", (3, 5, 36)), ("lstm-dropout", "graph", (3, 18, 44))], ids=str)
+def test_nothing_outside_the_arrays_is_read_or_written(name, how, shape, machine, monkeypatch):
+    "All arrays stand between NaN, results are NaN until written: a read outside shows in the outcome, a write in the margin."
+    T, B, n = shape
+    kept = []
+    nothing = lambda self, *shape: guarded(np.full(shape, np.nan, self.dtype), kept)
+    monkeypatch.setattr(kernels_gpu.Call, "buffer", nothing)
+    unit = named(name)
+    given = gentle(unit, T=T, B=B, n_a=n, dtype=np.float32)
+    lengths = [T, 0, 1] + [T] * (B - 3)
+    options = unit.options[0]
+    want = run(unit.forms["plain"], *tree_map(lambda a: a.astype(np.float64), given), lengths, **options)
+    for single in (False, True) if how != "fused" else (False,):
+        with stage(how), tf32(single):
+            got = run(unit.forms["table"], *tree_map(lambda a: guarded(a, kept), given), lengths, **options)
+        agree(tree_map(asnumpy, got), tree_map(lambda a: a.astype(np.float32), want), 4e-3 if single else 3e-6)
+    assert len(kept) > 10
+    assert all(np.isnan(wide[:64]).all() and np.isnan(wide[64 + size:]).all() for wide, size in kept)

@@ -30,6 +30,8 @@ from seqbook.kernels_gpu import (
     tf32,
     tf32_on,
 )
+from seqbook.language_model import LanguageModel
+from seqbook.notation import Vocabulary
 
 A100, OLD, SMALL = (Card("A100", 108, 166912, True, 8), Card("V100", 80, 98304, True, 7), Card("a slice", 14, 166912, True, 9))
 
@@ -293,3 +295,19 @@ def test_without_a_card_named_the_one_in_use_is_asked(cupy, monkeypatch):
     assert "10 blocks at once" in gpu_path("lstm", 9, 8, 3, 512, stage="persistent").why
     monkeypatch.setattr(kernels_gpu, "gpu_missing", lambda: "no GPU answers")
     assert kernels_gpu.card_here() == H100
+
+
+def test_training_that_does_not_fit_says_at_which_step(monkeypatch):
+    full = type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})
+    model = LanguageModel(Vocabulary("abc"), n_a=4, seed=0)
+    whole, calls = model.loss_and_grads, []
+
+    def second_time_full(batch, state=None):
+        calls.append(1)
+        if len(calls) == 2:
+            raise full("Out of memory allocating 512 bytes")
+        return whole(batch, state)
+
+    monkeypatch.setattr(model, "loss_and_grads", second_time_full)
+    with pytest.raises(OutOfDeviceMemory, match="^step 2: the device's memory is full .*512 bytes.*Reduce the batch"):
+        model.fit(np.arange(200) % 3, steps=4, batch_size=2, T=5, progress=False)
