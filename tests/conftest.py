@@ -5,7 +5,7 @@ import agreement
 import numpy as np
 import pytest
 
-from seqbook.backend import DeviceArray, gpu_missing
+from seqbook.backend import DeviceArray, fast, gpu_missing
 
 
 def pytest_configure(config):
@@ -53,3 +53,10 @@ def synchronisations():
     "The counter of the pretended device, empty at the start."
     DeviceArray.synchronisations.clear()
     return DeviceArray.synchronisations
+
+
+@pytest.fixture
+def array_forms():
+    "Units in array operations everywhere: host and pretended device then give the same bits, whether numba is installed or not."
+    with fast(False):
+        yield

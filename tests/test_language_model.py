@@ -381,6 +381,7 @@ def test_a_layer_that_is_not_known_cannot_be_saved(tmp_path):
 
 # ---- devices
 
+@pytest.mark.usefixtures("array_forms")
 @pytest.mark.parametrize("kind", ["rnn", "stack"])
 def test_on_the_pretended_device(kind, synchronisations):
     host, there = model_of(kind, WORDS), model_of(kind, WORDS)
