@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['device', 'module_of', 'array_module', 'BackendError', 'gpu_missing', 'creation_module', 'use', 'asnumpy', 'to',
-           'check_array', 'check_whole', 'check_number', 'check_choice', 'check_flag', 'leaves', 'tree_map', 'like',
-           'register', 'implementation', 'fast_forms', 'fast', 'DeviceArray']
+           'OutOfDeviceMemory', 'device_memory', 'check_array', 'check_whole', 'check_number', 'check_choice',
+           'check_flag', 'leaves', 'tree_map', 'like', 'register', 'implementation', 'fast_forms', 'fast',
+           'DeviceArray']
 
 # %% ../nbs/00_backend.ipynb #4d580be2
 import math
@@ -48,16 +49,28 @@ class BackendError(RuntimeError):
 
 
 def _cupy():
-    "CuPy, once a device has been seen to work."
+    "CuPy, once a device, its compiler and its products have been seen to work."
     try:
         import cupy
     except ImportError as e:
         raise BackendError("CuPy is not installed: pip install 'seqbook[gpu12]' for CUDA 12, 'seqbook[gpu13]' for CUDA 13") from e
-    try:
-        cupy.zeros(1)
-    except Exception as e:
-        raise BackendError(f"CuPy {cupy.__version__} is installed, but no GPU answers ({e}): check the driver with nvidia-smi") from e
+    _tried(cupy)
     return cupy
+
+
+@cache
+def _tried(cupy):
+    "Use a device once, so that what is missing is said by name; a success is remembered."
+    where = f"CuPy {cupy.__version__} is installed, but"
+    try:
+        a = cupy.zeros(1)
+    except Exception as e:
+        raise BackendError(f"{where} no GPU answers ({e}): check the driver with nvidia-smi") from e
+    try:
+        a @ (a + 1)
+    except Exception as e:
+        raise BackendError(f"{where} a part of CUDA is missing ({e}), NVRTC with its headers or cuBLAS: "
+                           "pip install 'seqbook[gpu12]' for CUDA 12, 'seqbook[gpu13]' for CUDA 13 brings them") from e
 
 
 def gpu_missing() -> str | None:
@@ -123,6 +136,26 @@ def to(
     if where not in ("numpy", "cupy"):
         raise ValueError(f"where: expected 'numpy' or 'cupy', got {where!r}")
     return tree_map(asnumpy if where == "numpy" else _cupy().asarray, tree)
+
+# %% ../nbs/00_backend.ipynb #09257f5b
+class OutOfDeviceMemory(MemoryError):
+    "A device has no room for what was to be computed; the message says what to reduce."
+
+
+class device_memory:
+    "`with device_memory(what):` turns CuPy's out-of-memory error into an `OutOfDeviceMemory` that names `what`."
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        if kind is not None and issubclass(kind, MemoryError) and kind.__module__.partition(".")[0] == "cupy":
+            raise OutOfDeviceMemory(
+                f"{self.what}: the device's memory is full ({error}). Reduce the batch, the number of steps (shorter sequences, truncated "
+                "BPTT) or of units, or use float32; cupy.get_default_memory_pool().free_all_blocks() frees what CuPy only keeps") from error
 
 # %% ../nbs/00_backend.ipynb #ad716d68
 _dtype_name = cache(lambda dtype: dtype.name)  # NumPy makes it up anew each time
@@ -260,6 +293,7 @@ def like(
 # %% ../nbs/00_backend.ipynb #4bf2d236
 _COMPILED = ("rnn", "gru", "lstm", "dense", "cross_entropy", "embedding", "adam", "write")
 _TABLE = {(name, "numpy"): f"seqbook.kernels_cpu:{name}_compiled" for name in _COMPILED}
+_TABLE |= {(unit, "cupy"): f"seqbook.kernels_gpu:{unit}_gpu" for unit in ("rnn", "gru", "lstm", "embedding")}
 _fast = {"on": None}  # None: SEQBOOK_FAST decides
 
 

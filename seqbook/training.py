@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, check_number, check_whole, leaves, like, tree_map
+from .backend import array_module, asnumpy, check_array, check_number, check_whole, device_memory, leaves, like, tree_map
 from .optim import clip_scale, global_norm
 
 # %% ../nbs/practice/training.ipynb #9ffee89e
@@ -526,7 +526,8 @@ def train(
     evaluate_every, saved = evaluate_every or max(1, steps // 10), time.monotonic()
     with interruptible() as interrupted, _progress(steps, run.step, progress) as bar:
         while run.step < steps and not (run.stop or run.stopping.stop or interrupted()):
-            advance(run)
+            with device_memory(f"step {run.step + 1}"):
+                advance(run)
             if evaluate is not None and (run.step % evaluate_every == 0 or run.step == steps):
                 fetch(run)
                 _evaluate(run, evaluate)

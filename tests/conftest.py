@@ -7,7 +7,7 @@ import agreement
 import numpy as np
 import pytest
 
-from seqbook.backend import DeviceArray, gpu_missing
+from seqbook.backend import DeviceArray, fast, gpu_missing
 
 
 def pytest_configure(config):
@@ -17,7 +17,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     if reason := gpu_missing():
         for item in items:
-            if "gpu" in item.keywords:
+            if item.get_closest_marker("gpu"):  # the folder tests/gpu is a keyword too
                 item.add_marker(pytest.mark.skip(reason=f"needs a GPU: {reason.splitlines()[0][:120]}"))
 
 
@@ -82,3 +82,10 @@ def chromium():
             missing(f"needs a Chromium that starts: {str(error).splitlines()[0]}")
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def array_forms():
+    "Units in array operations everywhere: host and pretended device then give the same bits, whether numba is installed or not."
+    with fast(False):
+        yield

@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from typing import NamedTuple
 
 import numpy as np
@@ -84,6 +85,36 @@ def test_asking_for_a_gpu_without_one_says_what_is_missing():
 def test_a_missing_cupy_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     assert "seqbook[gpu12]" in gpu_missing()
+
+
+def pretended_cupy(device=True, compiler=True, products=True):
+    "A module that fails where CuPy would."
+    def need(there, message):
+        if not there:
+            raise RuntimeError(message)
+
+    class Array:
+        def __add__(self, other):
+            need(compiler, "libnvrtc.so.12: cannot open shared object file")
+            return self
+
+        def __matmul__(self, other):
+            need(products, "libcublas.so.12: cannot open shared object file")
+
+    module = types.ModuleType("cupy")
+    module.__version__, module.zeros = "14.2.0", lambda n: need(device, "cudaErrorNoDevice") or Array()
+    return module
+
+
+@pytest.mark.parametrize("missing, message", [
+    ({"device": False}, r"no GPU answers \(cudaErrorNoDevice\): check the driver"),
+    ({"compiler": False}, r"a part of CUDA is missing \(libnvrtc.*NVRTC with its headers or cuBLAS: pip install 'seqbook\[gpu12\]'"),
+    ({"products": False}, r"a part of CUDA is missing \(libcublas")], ids=str)
+def test_what_is_missing_is_said_by_name(missing, message, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", pretended_cupy(**missing))
+    assert re.search(message, gpu_missing()) and gpu_missing().startswith("CuPy 14.2.0 is installed, but")
+    monkeypatch.setitem(sys.modules, "cupy", pretended_cupy())
+    assert gpu_missing() is None and creation_module() is np
 
 
 def test_leaves_like_and_map_are_inverse():

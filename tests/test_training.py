@@ -483,6 +483,7 @@ def on_device(seed=3):
     return model
 
 
+@pytest.mark.usefixtures("array_forms")
 def test_a_device_is_asked_rarely(synchronisations):
     model, counts = on_device(), []
     options = {"batch_size": 5, "T": 13, "optimizer": Adam(cosine(5e-3, 100)), "progress": False}
@@ -493,6 +494,7 @@ def test_a_device_is_asked_rarely(synchronisations):
     assert same == history and bits(host.params) == bits(model.params)
 
 
+@pytest.mark.usefixtures("array_forms")
 def test_a_device_run_is_resumed_on_the_device(tmp_path):
     options = {"batch_size": 5, "T": 13, "optimizer": Adam(cosine(5e-3, 100)), "log_every": 7, "progress": False,
                "checkpoint": tmp_path / "x"}
