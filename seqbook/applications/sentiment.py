@@ -10,6 +10,7 @@ __all__ = ['BAGS', 'GRID', 'CLEAR', 'NEGATIONS', 'degrees', 'reviews', 'Bag', 'a
 
 # %% ../../nbs/applications/sentiment.ipynb #51633613
 from html import escape
+from itertools import product
 from math import comb, log, sqrt
 from time import perf_counter
 
@@ -64,16 +65,26 @@ class Bag:
         self.strength, self.sharpness = check_number("strength", strength, brackets="()"), sharpness
         self.ratio = 1.0
 
+    def count(self, texts):
+        "-> (N, n-grams) sparse matrix of zeros and ones, or of tf-idf weights; the n-grams are kept."
+        from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+        make, more = (TfidfVectorizer, {"sublinear_tf": True}) if self.kind == "ridge" else (CountVectorizer, {"binary": True})
+        self.counter = make(ngram_range=(1, self.n), tokenizer=tokenize, token_pattern=None, lowercase=False, **more)
+        return self.counter.fit_transform(texts)
+
+    def weigh(self, A, ratings):
+        "Choose the weights, given what `count` gave. -> the model"
+        (self.fit_line if self.kind == "ridge" else self.fit_classes)(A, np.asarray(ratings, np.float64))
+        return self
+
     def fit(self, texts, ratings):
         "Count and weigh. -> the model"
-        from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
-        (texts, r), options = reviews("train", texts, ratings), {"tokenizer": tokenize, "token_pattern": None, "lowercase": False}
-        ridge = self.kind == "ridge"
-        make, more = (TfidfVectorizer, {"sublinear_tf": True}) if ridge else (CountVectorizer, {"binary": True})
-        self.counter = make(ngram_range=(1, self.n), **options, **more)
-        A = self.counter.fit_transform(texts)
-        (self.fit_line if ridge else self.fit_classes)(A, r)
-        return self
+        texts, ratings = reviews("train", texts, ratings)
+        return self.weigh(self.count(texts), ratings)
+
+    def scores(self, texts):
+        "texts -> (N,) scores, above 0 where liked. Equation sentiment.1."
+        return self.counter.transform(texts) @ self.weights + self.bias
 
 # %% ../../nbs/applications/sentiment.ipynb #08e791ff
 def _fit_line(self, A, r):
@@ -100,8 +111,6 @@ def _fit_classes(self, A, r):
 
 
 Bag.fit_line, Bag.fit_classes = _fit_line, _fit_classes
-Bag.scores = lambda self, texts: self.counter.transform(texts) @ self.weights + self.bias
-Bag.scores.__doc__ = "texts -> (N,) scores, above 0 where liked. Equation sentiment.1."
 
 # %% ../../nbs/applications/sentiment.ipynb #1c2bc10d
 GRID = {  # kind: strengths, sharpnesses
@@ -120,15 +129,23 @@ def accuracy(
 
 
 def tuned_bag(
-    kind: str,      # one of BAGS
-    train,          # (texts, ratings) to fit
-    valid,          # (texts, ratings) to choose on
-    sizes=(1, 2, 3) # longest n-grams to try
+    kind: str,        # one of BAGS
+    train,            # (texts, ratings) to fit
+    valid,            # (texts, ratings) to choose on
+    sizes=(1, 2, 3),  # longest n-grams to try
 ) -> Bag:
     "The best on the validation part of all settings of GRID; equally good ones: the first."
     strengths, sharpnesses = GRID[check_choice("kind", kind, BAGS)]
-    tried = [Bag(kind, n, a, k).fit(*train) for n in sizes for a in strengths for k in sharpnesses]
-    return max(tried, key=lambda bag: accuracy(bag.scores(valid[0]), valid[1]))
+    (texts, ratings), (held, truth), tried = reviews("train", *train), reviews("valid", *valid), []
+    for n in sizes:
+        A = (counted := Bag(kind, n)).count(texts)
+        V = counted.counter.transform(held)
+        for a, k in product(strengths, sharpnesses):
+            bag = Bag(kind, n, a, k)
+            bag.counter = counted.counter
+            bag.weigh(A, ratings)
+            tried.append((accuracy(V @ bag.weights + bag.bias, truth), bag))
+    return max(tried, key=lambda pair: pair[0])[1]
 
 # %% ../../nbs/applications/sentiment.ipynb #5044d599
 def read_mean_max(Y, state, lengths=None):
