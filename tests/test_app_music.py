@@ -3,6 +3,7 @@ import base64
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -208,3 +209,37 @@ def test_piano_rolls_become_symbols():
         chord_symbols(roll, -1)
     with pytest.raises(ValueError, match="roll"):
         chord_symbols(roll[:, :87])
+
+
+def test_the_player_plays_and_stops_in_a_browser(tmp_path):
+    sync = pytest.importorskip("playwright.sync_api", reason="needs playwright and a Chromium")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    pitches, held = made_score(np.random.default_rng(7))
+    player = Player(pitches, held, "two chords", tempo=480)
+    page_file = tmp_path / "player.html"
+    page_file.write_text(f"<!DOCTYPE html><html lang='en'><title>x</title>{player.html}{player.html}</html>", encoding="utf-8")
+    with sync.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"])
+        except sync.Error as error:
+            pytest.skip(f"no Chromium can be started: {str(error).splitlines()[0]}")
+        context, errors = browser.new_context(offline=True), []
+        page = context.new_page()
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
+        page.goto(page_file.as_uri())
+        buttons = page.get_by_role("button", name="Play: two chords")
+        assert buttons.count() == 2 and page.get_by_role("link", name="MIDI file").first.get_attribute("href").startswith("data:audio/midi")
+        button = page.locator("button").first
+        button.focus()
+        page.keyboard.press("Enter")                                                  # by keyboard
+        assert button.text_content() == "Stop" and buttons.count() == 1
+        button.click()
+        assert button.text_content() == "Play" and buttons.count() == 2
+        button.click()
+        sync.expect(button).to_have_text("Play", timeout=20_000)                      # two seconds of music, then it is over
+        plain = browser.new_context(java_script_enabled=False).new_page()
+        plain.goto(page_file.as_uri())
+        assert plain.locator("button").first.is_hidden() and plain.get_by_role("link", name="MIDI file").first.is_visible()
+        browser.close()
+    assert errors == []

@@ -347,8 +347,9 @@ def test_names_explain_themselves_once():
     assert "**x** – (B, n\\_x)" in entry and "**state** – " in entry
 
 
-PUBLIC = [(module.name, name) for module in pkgutil.iter_modules(importlib.import_module("seqbook").__path__)
-          if not module.name.startswith("_") for name in importlib.import_module(f"seqbook.{module.name}").__all__]
+PUBLIC = [(module.name.removeprefix("seqbook."), name)
+          for module in pkgutil.walk_packages(importlib.import_module("seqbook").__path__, "seqbook.")
+          if not module.ispkg and "._" not in module.name for name in importlib.import_module(module.name).__all__]
 
 
 @pytest.mark.parametrize("module", sorted({module for module, _ in PUBLIC}))
