@@ -9,7 +9,7 @@ __all__ = ['JUNCTIONS', 'IUPAC', 'STOPS', 'ATG', 'PENTAMERS', 'FRAMES', 'CODE', 
            'Hexamers', 'hexamers', 'readings', 'frame_tags', 'gene_windows', 'rephrased', 'gene_tagger',
            'coding_probabilities', 'find_genes', 'base_tagger', 'size_of', 'recorded']
 
-# %% ../../nbs/applications/dna.ipynb #f793678f
+# %% ../../nbs/applications/dna.ipynb #7ce10f03
 from itertools import product
 from time import perf_counter
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from ..notation import Vocabulary
 from ..optim import AdamW, one_cycle
 from ..rnn_types import Classifier, Tagger
 
-# %% ../../nbs/applications/dna.ipynb #86333797
+# %% ../../nbs/applications/dna.ipynb #029b3113
 JUNCTIONS = ("N", "IE", "EI")  # neither, intron to exon, exon to intron
 IUPAC = dict(A="A", C="C", G="G", T="T", U="T", R="AG", Y="CT", S="CG", W="AT", K="GT", M="AC", B="CGT", D="AGT", H="ACT", V="ACG", N="ACGT")
 
@@ -40,7 +40,7 @@ def one_hot(
         raise ValueError(f"text: expected letters out of {''.join(IUPAC)}, got {wrong[0] if wrong else ''!r}")
     return np.array([[(b in IUPAC[c]) / len(IUPAC[c]) for b in "ACGT"] for c in text.upper()], np.float32)
 
-# %% ../../nbs/applications/dna.ipynb #d6e8e919
+# %% ../../nbs/applications/dna.ipynb #61b4871c
 class PositionBayes(NamedTuple):
     "Naive Bayes by position, equation (dna.1)."
     logs: np.ndarray   # (n_y, T, 4) log shares of the bases at each place, by class
@@ -63,7 +63,7 @@ def position_bayes(
     counts = np.stack([X[y == c].sum(axis=0, dtype=float) for c in range(y.max() + 1)]) + alpha
     return PositionBayes(np.log(counts / counts.sum(axis=2, keepdims=True)), np.log(np.bincount(y) / len(y)))
 
-# %% ../../nbs/applications/dna.ipynb #ce6b90e0
+# %% ../../nbs/applications/dna.ipynb #46cdb4f3
 def out_of_fold(
     predictor,   # function of (training rows, rows to answer) -> probabilities (n, n_y)
     folds,       # (N,) the fold of each example
@@ -85,7 +85,7 @@ def error_rates(
     wrong = P.argmax(axis=1) != y
     return {name: 100 * float(wrong[y == c].mean()) for c, name in enumerate(names)} | {"all": 100 * float(wrong.mean())}
 
-# %% ../../nbs/applications/dna.ipynb #81370c0a
+# %% ../../nbs/applications/dna.ipynb #c5dc1c1b
 def fold(
     X,  # (N, T, 4), T even: the junction is in the middle
 ):      # -> (N, T / 2, 8)
@@ -96,7 +96,7 @@ def fold(
     half = X.shape[1] // 2
     return np.concatenate([X[:, :half], X[:, :half - 1:-1]], axis=2)
 
-# %% ../../nbs/applications/dna.ipynb #f7d43bb9
+# %% ../../nbs/applications/dna.ipynb #3d630830
 def splice_classifier(
     X,           # (N, 60, 4) probabilities of the bases
     y,           # (N,) classes: 0 neither, 1 intron to exon, 2 exon to intron
@@ -121,20 +121,22 @@ def splice_probabilities(
     "P(neither), P(intron to exon), P(exon to intron)."
     return model.probabilities(list(fold(X) if model.inputs == 8 else X))
 
-# %% ../../nbs/applications/dna.ipynb #b342677d
+# %% ../../nbs/applications/dna.ipynb #c5a28a37
 def effects(
     probabilities,  # function of (N, T, 4) -> (N, n_y)
     x,              # (T, 4) a piece of DNA
     c,              # number of the class that is asked about
-):                  # -> (T, 4): change of ln P(c) when the base at t is set to each of A, C, G, T
+    against=0,      # number of the class that it is compared with
+):                  # -> (T, 4): change of ln P(c) - ln P(against) when the base at t is set to each of A, C, G, T
     "What each base does for an answer: change it and look."
     x = check_array("x", x, ("T", 4), "float")
     changed = np.repeat(x[None], 4 * len(x), axis=0)                # (4 T, T, 4)
     changed[np.arange(4 * len(x)), np.repeat(np.arange(len(x)), 4)] = np.tile(np.eye(4, dtype=x.dtype), (len(x), 1))
-    P = probabilities(np.concatenate([x[None], changed]))[:, c]
-    return (np.log(P[1:]) - np.log(P[0])).reshape(len(x), 4)
+    L = np.log(probabilities(np.concatenate([x[None], changed])) + 1e-30)
+    odds = L[:, c] - L[:, against]
+    return (odds[1:] - odds[0]).reshape(len(x), 4)
 
-# %% ../../nbs/applications/dna.ipynb #825672b0
+# %% ../../nbs/applications/dna.ipynb #6557ed7c
 def junction(
     model,      # what `splice_classifier` made
     text: str,  # 60 letters of DNA; the place that is asked about is in the middle
@@ -145,7 +147,7 @@ def junction(
         raise ValueError(f"text: expected 60 letters, 30 before the place and 30 after it, got {len(x)}")
     return dict(zip(JUNCTIONS, map(float, splice_probabilities(model, x[None])[0])))
 
-# %% ../../nbs/applications/dna.ipynb #b883007e
+# %% ../../nbs/applications/dna.ipynb #cc0cb3e6
 def check_bases(name, bases):
     "Bases as an array of whole numbers 0 to 3."
     bases = check_array(name, np.asarray(bases), ("L",), "int")
@@ -161,7 +163,7 @@ def reverse_complement(
     "The opposite strand, as it is read."
     return 3 - check_bases("bases", bases)[::-1]
 
-# %% ../../nbs/applications/dna.ipynb #5654bbb4
+# %% ../../nbs/applications/dna.ipynb #5007ce52
 STOPS = [48, 50, 56]  # TAA, TAG, TGA as numbers to base four
 ATG = 14
 
@@ -196,7 +198,7 @@ def longest_frames(
             y[a:b] = np.where(y[a:b] == 0, strand, y[a:b])
     return y
 
-# %% ../../nbs/applications/dna.ipynb #0a2b612d
+# %% ../../nbs/applications/dna.ipynb #a4cebe39
 def codon_places(
     bases,   # (L,) 0 A, 1 C, 2 G, 3 T
     coding,  # (L, 2) bool: coding on the printed strand, on the opposite strand
@@ -221,7 +223,7 @@ def strand_labels(
     "One answer for each base."
     return np.where(coding[:, 0], 1, np.where(coding[:, 1], 2, 0))
 
-# %% ../../nbs/applications/dna.ipynb #b8513f5c
+# %% ../../nbs/applications/dna.ipynb #41bdec2b
 class Hexamers(NamedTuple):
     "Log-odds of six letters in frame against six letters outside of genes, averaged over a window."
     log_odds: np.ndarray  # (4096,)
@@ -247,7 +249,7 @@ def _frame_means(self, s):
         best[f:] = np.maximum(best[f:], np.repeat(means, 3)[:len(s) - f])
     return best
 
-# %% ../../nbs/applications/dna.ipynb #6eb96e1b
+# %% ../../nbs/applications/dna.ipynb #47b7392f
 def hexamers(
     bases,         # (L,) to count in
     coding,        # (L, 2) bool
@@ -264,7 +266,7 @@ def hexamers(
     counts /= counts.sum(axis=1, keepdims=True)
     return Hexamers(np.log(counts[0] / counts[1]), check_whole("window", window, 3), check_number("least", least, -np.inf))
 
-# %% ../../nbs/applications/dna.ipynb #2bc29b9c
+# %% ../../nbs/applications/dna.ipynb #2fbeb364
 PENTAMERS = Vocabulary(["".join(five) for five in product("ACGT", repeat=5)])  # 1,024
 FRAMES = ("-", "+0", "+1", "+2", "-0", "-1", "-2")  # not coding; strand, and how far before the middle base its codon begins (from the left)
 
@@ -287,7 +289,7 @@ def frame_tags(
     tags = np.where(places == 0, 0, 1 + 3 * (strand - 1) + before)
     return [tags[o::3] for o in range(3)]
 
-# %% ../../nbs/applications/dna.ipynb #01cff1a3
+# %% ../../nbs/applications/dna.ipynb #1b0c6304
 def gene_windows(
     bases,      # (L,)
     coding,     # (L, 2) bool
@@ -303,7 +305,7 @@ def gene_windows(
             targets += np.split(tags, cuts)
     return inputs, targets
 
-# %% ../../nbs/applications/dna.ipynb #374207fb
+# %% ../../nbs/applications/dna.ipynb #a297298e
 CODE = "KNKNTTTTRSRSIIMIQHQHPPPPRRRRLLLLEDEDAAAAGGGGVVVV*Y*YSSSS*CWCLFLF"  # what the codons AAA, AAC, AAG ... TTT mean
 
 
@@ -331,7 +333,7 @@ def rephrased(
         bases = reverse_complement(bases)
     return bases
 
-# %% ../../nbs/applications/dna.ipynb #9e83d7f0
+# %% ../../nbs/applications/dna.ipynb #7fa76d80
 def gene_tagger(
     bases,       # (L,) to learn from
     coding,      # (L, 2) bool
@@ -365,7 +367,7 @@ def coding_probabilities(
         total = total + (P if strand == 0 else P[::-1, [0, 2, 1]])
     return total / 2
 
-# %% ../../nbs/applications/dna.ipynb #b8de4b75
+# %% ../../nbs/applications/dna.ipynb #7f13c63c
 def find_genes(
     model,       # what `gene_tagger` made
     text: str,   # letters of DNA; N and the like are taken for the first base they may stand for
@@ -381,7 +383,7 @@ def find_genes(
             found.append(("-+-"[y[a]], int(a), int(b), float(P[a:b, y[a]].mean())))
     return found
 
-# %% ../../nbs/applications/dna.ipynb #0c7a6be7
+# %% ../../nbs/applications/dna.ipynb #4680893d
 def base_tagger(bases, coding, seed=0, updates=500, n_a=64):
     "The plain way: one base a step, three answers, both strands in training; for comparison."
     inputs, targets = [], []
@@ -399,7 +401,7 @@ def size_of(model) -> int:
     "Number of parameters."
     return sum(a.size for a in leaves(model.params).values())
 
-# %% ../../nbs/applications/dna.ipynb #670d66c0
+# %% ../../nbs/applications/dna.ipynb #c89a0719
 def recorded(
     progress=True,  # say what is being done
 ) -> dict:
@@ -424,7 +426,7 @@ def _recorded_splice(say, seeds=5):
     return {"errors": [error_rates(P, y[rows], JUNCTIONS) for P in runs], "together": error_rates(np.mean(runs, axis=0), y[rows], JUNCTIONS),
             "unfolded": unfolded, "seconds_a_training": round(seconds, 2), "parameters": size_of(splice_classifier(X[:64], y[:64], steps=4))}
 
-# %% ../../nbs/applications/dna.ipynb #470ee13b
+# %% ../../nbs/applications/dna.ipynb #9e132f0b
 def _recorded_genes(say, seeds=3):
     "The taggers on the sister species, and on what of baker's yeast they have not seen."
     species = {name: yeast(name) for name in ("cerevisiae", "mikatae", "kudriavzevii")}

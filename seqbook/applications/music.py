@@ -7,7 +7,7 @@ __all__ = ['VOICES', 'LOW', 'HIGH', 'SCORE', 'CHORDS', 'without_signature', 'che
            'voice_lines', 'joined', 'ngram_nats', 'chorale_model', 'model_nats', 'compose', 'notes_of', 'draw_score',
            'midi_bytes', 'Player', 'habits', 'habit_shares', 'tune', 'harmonise', 'chord_symbols', 'recorded']
 
-# %% ../../nbs/applications/music.ipynb #7cbfd8ec
+# %% ../../nbs/applications/music.ipynb #095c524b
 import base64
 import os
 from html import escape
@@ -24,12 +24,12 @@ from ..notation import Vocabulary
 from ..optim import AdamW, one_cycle
 from ..rnn import log_softmax
 
-# %% ../../nbs/applications/music.ipynb #bdb4b25a
+# %% ../../nbs/applications/music.ipynb #98d5eac9
 def without_signature(fifths: int) -> int:
     "Semitones, from -6 to 5, by which a piece with so many sharps (flats are negative) moves to a signature without any."
     return (-7 * check_whole("fifths", fifths, -7, 7) + 6) % 12 - 6
 
-# %% ../../nbs/applications/music.ipynb #f33573f4
+# %% ../../nbs/applications/music.ipynb #3f648d01
 VOICES, LOW, HIGH = "SATB", 30, 91  # soprano, alto, tenor, bass; the lowest and the highest pitch that a symbol exists for
 SCORE = Vocabulary(["on", "off", *(v + s for v in VOICES for s in ("-", "=", *map(str, range(LOW, HIGH + 1))))], end="<end>")
 _ON, *_FIRST = SCORE.encode(["on", *(v + "-" for v in VOICES)])  # number of "on", and of each voice's rest; its hold is the next, then come its pitches
@@ -71,7 +71,7 @@ def from_symbols(
         pitches[t] = np.where(said[t] > 1, said[t] + LOW - 2, np.where((said[t] == 1) & (t > 0), pitches[t - 1], 0))
     return pitches, (said == 1) & (pitches > 0)
 
-# %% ../../nbs/applications/music.ipynb #cb7ff647
+# %% ../../nbs/applications/music.ipynb #80795515
 def voice_lines(ids):
     "(5 T,) -> four texts (T,): each voice by itself, with the beat in the symbol: 2 * (number within the voice) + off."
     frames = np.asarray(ids).reshape(-1, 5)
@@ -92,7 +92,7 @@ def ngram_nats(
     ids = joined(texts, end)
     return float(-model.log_probabilities(ids)[ids != end].sum())
 
-# %% ../../nbs/applications/music.ipynb #af9605e2
+# %% ../../nbs/applications/music.ipynb #a03791b0
 def chorale_model(
     train,       # list of id arrays, one a piece
     valid,       # list of id arrays, to choose the best parameters
@@ -125,7 +125,7 @@ def model_nats(
         out += [nats[:n - 1, i] for i, n in enumerate(lengths)]
     return out
 
-# %% ../../nbs/applications/music.ipynb #7921af2a
+# %% ../../nbs/applications/music.ipynb #60bba374
 def compose(
     model: LanguageModel,  # over SCORE
     frames: int,           # how long
@@ -168,7 +168,7 @@ def _tune(soprano, frames):
     four = np.repeat(pitches, 4, axis=1), np.repeat(held, 4, axis=1)
     return to_symbols(*four).reshape(-1, 5)[:frames, 1]
 
-# %% ../../nbs/applications/music.ipynb #503b8369
+# %% ../../nbs/applications/music.ipynb #948a4d4e
 def notes_of(
     pitches,  # (T, 4)
     held,     # (T, 4)
@@ -200,7 +200,7 @@ def draw_score(
     ax.set(xlabel="beats", yticks=[48, 60, 72], yticklabels=["C3", "C4", "C5"], xlim=(0, len(pitches) * step))
     ax.grid(False)
 
-# %% ../../nbs/applications/music.ipynb #5f31b2b3
+# %% ../../nbs/applications/music.ipynb #9c720ef5
 def _variable(n):
     "A number as MIDI writes times: seven bits to a byte, all bytes but the last with their top bit set."
     out = [n & 127]
@@ -234,7 +234,7 @@ def midi_bytes(
     tracks += [_track([(0, bytes([0xC0 + v, 19])), *sorted(e, key=lambda x: (x[0], x[1][0] >= 0x90))]) for v, e in enumerate(events)]  # 19: church organ
     return b"MThd" + (6).to_bytes(4, "big") + (1).to_bytes(2, "big") + len(tracks).to_bytes(2, "big") + (480).to_bytes(2, "big") + b"".join(tracks)
 
-# %% ../../nbs/applications/music.ipynb #a0c7f35f
+# %% ../../nbs/applications/music.ipynb #aae87be8
 _PLAYER = Template("""<figure class="seqbook-player mathjax_ignore tex2jax_ignore" data-tempo="$tempo">
 <style>
 .seqbook-player { margin: 1rem 0; font: 0.9rem/1.6 system-ui, sans-serif; }
@@ -301,7 +301,7 @@ for (const figure of document.querySelectorAll("figure.seqbook-player:not([data-
 }
 """
 
-# %% ../../nbs/applications/music.ipynb #5740e66c
+# %% ../../nbs/applications/music.ipynb #2fb8ec9e
 class Player:
     "A score that can be heard: a button that plays, and a link to its MIDI file. Shown by being the last value of a cell."
 
@@ -328,7 +328,7 @@ class Player:
     def _repr_html_(self):
         return self.html
 
-# %% ../../nbs/applications/music.ipynb #9bbcef6c
+# %% ../../nbs/applications/music.ipynb #61edbc2b
 def habits(
     pitches,  # (T, 4)
     held,     # (T, 4)
@@ -359,7 +359,7 @@ def habit_shares(scores) -> dict:
     return {"parallel fifths, octaves": share("parallel", "both move"), "crossed voices": share("crossed", "chords"),
             "steps": share("steps", "moves"), "notes of the scale": share("in scale", "notes")}
 
-# %% ../../nbs/applications/music.ipynb #aea063e6
+# %% ../../nbs/applications/music.ipynb #0d7b9d57
 def tune(
     text: str,  # such as "G4 A4 B4 C5:2 R"
     step=0.5,   # length of a frame in quarter notes
@@ -397,7 +397,7 @@ def harmonise(
         best = min(best or (np.inf, None), (loss, score), key=lambda x: x[0])
     return Player(*best[1], f"A setting of {text[:24]}...")
 
-# %% ../../nbs/applications/music.ipynb #c59462ea
+# %% ../../nbs/applications/music.ipynb #b1085569
 CHORDS = Vocabulary([*map(str, range(21, 109)), "|"], end="<end>")
 
 
@@ -413,7 +413,7 @@ def chord_symbols(
     lowest, bar = CHORDS.encode(["21", "|"])
     return np.concatenate([np.append(lowest + shift + np.flatnonzero(frame)[::-1], bar) for frame in roll])
 
-# %% ../../nbs/applications/music.ipynb #15d087e1
+# %% ../../nbs/applications/music.ipynb #9130eb7f
 def recorded(
     progress=True,  # say what is being done
 ) -> dict:
