@@ -8,7 +8,7 @@ __all__ = ['RUN', 'examples', 'questions', 'edit_distance', 'Rates', 'nearest', 
            'train_speller', 'spoken', 'letter_tagger', 'train_tagger', 'tagged', 'phoneme_scores', 'together',
            'network_scores', 'influence', 'by_spelling', 'exchanged', 'recorded', 'pronounce']
 
-# %% ../../nbs/applications/pronunciation.ipynb #20fea982
+# %% ../../nbs/applications/pronunciation.ipynb #db2c45ad
 import unicodedata
 from collections import Counter, defaultdict
 from math import log
@@ -27,7 +27,7 @@ from ..optim import Adam, cosine, warmup
 from ..rnn import log_softmax
 from ..rnn_types import Seq2Seq, Tagger, by_length
 
-# %% ../../nbs/applications/pronunciation.ipynb #413a5cac
+# %% ../../nbs/applications/pronunciation.ipynb #56a33f55
 def examples(
     data,            # what `seqbook.datasets.pronunciations` gave
     part="train",    # which part
@@ -51,7 +51,7 @@ def questions(
         rows = rows[np.arange(limit) * len(rows) // limit]
     return [data.words[i] for i in rows], [data.phonemes[i] for i in rows]
 
-# %% ../../nbs/applications/pronunciation.ipynb #55e250b7
+# %% ../../nbs/applications/pronunciation.ipynb #7cf84e27
 def edit_distance(
     a,   # a sequence: a str, a list, a tuple
     b,   # another
@@ -64,7 +64,7 @@ def edit_distance(
             before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
     return row[-1]
 
-# %% ../../nbs/applications/pronunciation.ipynb #a262381f
+# %% ../../nbs/applications/pronunciation.ipynb #c77f5e58
 class Rates(NamedTuple):
     "Errors over a list of words."
     phonemes: float  # phoneme error rate, equation pronunciation.1
@@ -90,7 +90,7 @@ def error_rates(
     edits, sizes = zip(*map(nearest, answers, references))
     return Rates(sum(edits) / sum(sizes), np.mean([e > 0 for e in edits]).item(), len(edits))
 
-# %% ../../nbs/applications/pronunciation.ipynb #405e8477
+# %% ../../nbs/applications/pronunciation.ipynb #78ae4c19
 def cut_table(
     E,     # three arrays (N, T, J + 1 - k), k = 0, 1, 2: log weight that letter t says the k phonemes after the j-th
     join,  # np.logaddexp: all ways together; np.maximum: the best one
@@ -105,7 +105,7 @@ def cut_table(
             A[:, t + 1, k:] = join(A[:, t + 1, k:], A[:, t, :J + 1 - k] + E[k][:, t])
     return A
 
-# %% ../../nbs/applications/pronunciation.ipynb #04ffbe38
+# %% ../../nbs/applications/pronunciation.ipynb #2aba3640
 class Chunks:
     "Which chunk of none, one or two phonemes each letter says. Words that have more than twice as many phonemes as letters are left out."
 
@@ -137,7 +137,7 @@ class Chunks:
         "Three arrays (N, T, J + 1 - k), for `cut_table`."
         return [self.theta[x[:, :, None], c[:, None, :]] for c in chunks]
 
-# %% ../../nbs/applications/pronunciation.ipynb #2d0c375f
+# %% ../../nbs/applications/pronunciation.ipynb #e64f267f
 def chunk_counts(
     chunks: Chunks,
     x,         # (N, T) letters
@@ -168,7 +168,7 @@ def learn_chunks(
         course.append(float(sum(likelihoods)))
     return course
 
-# %% ../../nbs/applications/pronunciation.ipynb #ccba0815
+# %% ../../nbs/applications/pronunciation.ipynb #d4f41306
 def best_cuts(
     chunks: Chunks,  # after `learn_chunks`
 ):                   # -> list of N: for each word a list of tuples of phonemes, one a letter; None where no cut is possible
@@ -187,7 +187,7 @@ def best_cuts(
             found[i] = [chunks.phonemes[i][a:b] for a, b in zip([0, *ends], ends)]
     return found
 
-# %% ../../nbs/applications/pronunciation.ipynb #8aa4bd8d
+# %% ../../nbs/applications/pronunciation.ipynb #fb30a0f5
 class JointNgram:
     "An n-gram model of letters with their chunks, with interpolated Kneser-Ney smoothing; a small relative of Bisani & Ney 2008."
 
@@ -219,7 +219,7 @@ class JointNgram:
         self.D, self.after = [0.0], {}
         for grams in counts[1:]:
             once, twice = (sum(c == n for c in grams.values()) for n in (1, 2))
-            self.D.append(once / (once + 2 * twice) if twice else 0.5)  # Ney et al. 1994
+            self.D.append(once / (once + 2 * twice) if once and twice else 0.5)  # Ney et al. 1994; never 0, so that nothing is impossible
             for gram, c in grams.items():
                 self.after.setdefault(gram[:-1], {})[gram[-1]] = c
         self.total = {past: sum(follow.values()) for past, follow in self.after.items()}
@@ -233,7 +233,7 @@ class JointNgram:
         D = self.D[len(past) + 1]
         return (max(follow.get(g, 0) - D, 0) + D * len(follow) * shorter) / self.total[past]
 
-# %% ../../nbs/applications/pronunciation.ipynb #9788a78b
+# %% ../../nbs/applications/pronunciation.ipynb #b078f38f
 def _choices(model, past, letter):
     "The pairs that the letter may make, each with its log-probability; kept for the next word."
     key = past, letter
@@ -269,7 +269,7 @@ def say(model: JointNgram, word):
     "-> the most probable pronunciation"
     return proposed(model, word, n=1)[0][0]
 
-# %% ../../nbs/applications/pronunciation.ipynb #376c4fff
+# %% ../../nbs/applications/pronunciation.ipynb #b1cc44d3
 def spelling_model(
     data,     # what `seqbook.datasets.pronunciations` gave
     n_a=256,  # units of the encoder in each direction; the decoder has twice as many
@@ -300,7 +300,7 @@ def train_speller(
     return model.fit(words, [list(p) for p in sounds], valid=valid, steps=steps, batch_size=batch_size, seed=seed, progress=progress,
                      optimizer=Adam(warmup(cosine(lr, steps - steps // 20), steps // 20)), evaluate_every=max(1, steps // 20))
 
-# %% ../../nbs/applications/pronunciation.ipynb #1ce61988
+# %% ../../nbs/applications/pronunciation.ipynb #27b096c6
 def spoken(
     model,         # a `Seq2Seq` of phonemes
     words,         # spellings
@@ -312,7 +312,7 @@ def spoken(
         return [tuple(text.split()) for text in model.predict(words, length=length)]
     return [tuple(model.beam(word, width, length, alpha=0.0, n=1)[0].text.split()) for word in words]
 
-# %% ../../nbs/applications/pronunciation.ipynb #e4be812d
+# %% ../../nbs/applications/pronunciation.ipynb #a3d552b2
 def letter_tagger(
     cuts,     # of the training words: `best_cuts`
     letters,  # all letters that may come, a str
@@ -340,7 +340,7 @@ def tagged(model: Tagger, words) -> list:
     "What a tagger says: its chunks, joined."
     return [tuple(" ".join(tags).split()) for tags in model.predict(words)]
 
-# %% ../../nbs/applications/pronunciation.ipynb #b6eb1350
+# %% ../../nbs/applications/pronunciation.ipynb #95e238be
 def phoneme_scores(
     model: Seq2Seq,
     words,           # N spellings
@@ -374,20 +374,20 @@ def network_scores(model: Seq2Seq, words, proposals):
     sums, at = [float(s.sum()) for s in flat], np.cumsum([0] + [len(options) for options in proposals])
     return [sums[a:b] for a, b in zip(at, at[1:])]
 
-# %% ../../nbs/applications/pronunciation.ipynb #84351148
+# %% ../../nbs/applications/pronunciation.ipynb #183f1ba4
 def influence(
     model: Seq2Seq,
     word,   # a spelling
 ):          # -> what the model says, (T_x, T_y) fall of the log-probability of each phoneme without each letter, in nats
     "Which letter matters for which phoneme, equation pronunciation.6."
-    answer, alphabet = spoken(model, [word])[0], "abcdefghijklmnopqrstuvwxyz"
+    answer, alphabet = spoken(model, [word])[0], [c for c in model.source if c.isalpha()]
     others = [[word[:t] + c + word[t + 1:] for c in alphabet if c != word[t]] for t in range(len(word))]
     flat = [w for group in others for w in group] + [word]
     scores = np.array(phoneme_scores(model, flat, [answer] * len(flat)))[:, :-1]  # the end is left out
     cuts = np.cumsum([len(group) for group in others])
     return answer, np.array([scores[-1] - part.mean(axis=0) for part in np.split(scores[:-1], cuts[:-1])])
 
-# %% ../../nbs/applications/pronunciation.ipynb #c372d06b
+# %% ../../nbs/applications/pronunciation.ipynb #fb57239f
 RUN = {"order": (3, 5, 7, 8), "seq2seq": {"n_a": 256, "steps": 18_000, "lr": 1e-3}, "tagger": {"n_a": 192, "steps": 9_000, "lr": 1e-3},
        "width": (1, 2, 4), "weight": (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0), "valid": 2000}
 
@@ -423,7 +423,7 @@ def exchanged(answer, reference):
             found.append((None, answer[i]))
     return [pair for pair in reversed(found) if pair[0] != pair[1]]
 
-# %% ../../nbs/applications/pronunciation.ipynb #3fc42afb
+# %% ../../nbs/applications/pronunciation.ipynb #836df105
 def _numbers(rates: Rates):
     "Rates as a dictionary."
     return {"per": round(rates.phonemes, 5), "wer": round(rates.words, 5), "words": rates.count}
@@ -513,7 +513,7 @@ def _record_errors(test, said):
     return {"examples": [[words[i], [" ".join(r) for r in right[i]], {name: " ".join(answers[i]) for name, answers in said.items()}] for i in rows],
             "exchanged": _pairs(swaps), "same": {"share": same.mean().item(), "wrong": (a & same).mean().item()}, "both_wrong": (a & b).mean().item()}
 
-# %% ../../nbs/applications/pronunciation.ipynb #07f0e877
+# %% ../../nbs/applications/pronunciation.ipynb #ca323fa1
 def pronounce(
     text,          # a word, or several
     model,         # a `Seq2Seq` of phonemes
