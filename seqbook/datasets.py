@@ -29,6 +29,7 @@ import zipfile
 from collections import Counter
 from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -746,7 +747,7 @@ def _synthesise(target, folder):
         raise DataUnavailable(ESPEAK, folder, f"it has no library for {platform.system()} on {platform.machine()}")
     if hashlib.sha256(library.read_bytes()).hexdigest() != pinned[3]:
         raise DataUnavailable(ESPEAK, folder, f"the hash of {library} is not the pinned one, so it is not run; delete its folder")
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(Path(find_spec("seqbook").origin).parents[1]), os.environ.get("PYTHONPATH")]))}
     with _part(target) as part:
         command = [sys.executable, "-c", "import sys; from seqbook.datasets import _speak; _speak(*sys.argv[1:])",
                    str(library), str(library.parent), str(part)]

@@ -3,9 +3,10 @@ import json
 
 import numpy as np
 import pytest
+from agreement import agree, agree_with_differences
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_units import ARRIVING, LENGTHS, agree, run
+from test_units import ARRIVING, LENGTHS, run
 from units import CASES, UNITS, case, label
 
 from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map
@@ -115,7 +116,8 @@ def test_reversal_needs_whole_numbers(T, B, message):
 @pytest.mark.parametrize("unit, options, merge", BOTH, ids=label)
 def test_gradients_equal_central_differences(unit, options, merge, lengths, arriving):
     f = bidirectional(unit.forms["table"], merge=merge)
-    check_unit(f, *both_case(unit), LENGTHS[lengths], **ARRIVING[arriving], samples=12, **options).check(1e-7)
+    report = check_unit(f, *both_case(unit), LENGTHS[lengths], **ARRIVING[arriving], samples=12, **options)
+    agree_with_differences(report, 1e-7, f"bidirectional {unit.name}")
 
 
 @pytest.mark.parametrize("unit, options", CASES, ids=label)
@@ -291,9 +293,7 @@ def test_pytorch(merge, activation, dtype, tol, lengths, arriving, rng):
     theirs = {"Y": tY, "end.0": tend[0], "end.1": tend[1], "dX": tX.grad, "start.0": th.grad[0], "start.1": th.grad[1]}
     for name, g in leaves(grads).items():
         ours[name], theirs[name] = g, torch_gradient(layer, 0, *name.split("."))
-    for name, a in ours.items():
-        b = theirs[name].detach().numpy()
-        assert a.shape == b.shape and abs(a - b).max() <= tol * max(abs(b).max(), 1), name
+    agree(ours, theirs, tol, "PyTorch")
 
 
 def torch_stack(torch, layers, activation="tanh"):

@@ -4,10 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from agreement import agree, agree_with_differences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_brnn import SOME, both_case, torch_call, torch_gradient, torch_stack
-from test_units import ARRIVING, LENGTHS, agree, run
+from test_units import ARRIVING, LENGTHS, run
 from units import CASES, UNITS, case, label
 
 from seqbook.backend import DeviceArray, asnumpy, device, leaves, like, to, tree_map
@@ -58,7 +59,8 @@ def by_hand(unit, options, skip, p, X, state, lengths, masks):
 @pytest.mark.parametrize("unit, options, skip, lengths, arriving, dropout", GRID, ids=label)
 def test_gradients_equal_central_differences(unit, options, skip, lengths, arriving, dropout):
     p, X, state, masks = deep_case(unit, skip, dropout=DROPOUT[dropout])
-    check_unit(stacked(unit, skip), p, X, state, LENGTHS[lengths], **ARRIVING[arriving], masks=masks, samples=8, **options).check(1e-7)
+    report = check_unit(stacked(unit, skip), p, X, state, LENGTHS[lengths], **ARRIVING[arriving], masks=masks, samples=8, **options)
+    agree_with_differences(report, 1e-7, f"deep {unit.name}")
 
 
 @pytest.mark.parametrize("unit, options, skip", STACKS, ids=label)
@@ -266,9 +268,7 @@ def test_pytorch(L, both, dtype, tol, lengths, arriving, rng):
     for name, g in leaves(grads).items():
         k, *side, field = name.split(".")
         ours[name], theirs[name] = g, torch_gradient(layer, int(k), *(side or ["forward"]), field)
-    for name, a in ours.items():
-        b = theirs[name].detach().numpy()
-        assert a.shape == b.shape and abs(a - b).max() <= tol * max(abs(b).max(), 1), name
+    agree(ours, theirs, tol, "PyTorch, its side in float64", dtypes=False)
 
 
 @pytest.mark.parametrize("dtype, tol", [(np.float64, 1e-12), (np.float32, 2e-6)], ids=["float64", "float32"])
@@ -288,11 +288,8 @@ def test_pytorch_with_the_same_masks_and_skips(skip, per, dtype, tol, rng):
         outputs.append(out + outputs[-1] if k and skip == "residual" else out)
     tY = torch.cat(outputs, dim=-1) if skip in ("output", "both") else outputs[-1]
     (tY * torch.tensor(double(dY))).sum().backward()
-    checks = [(Y, tY), (dX, tX.grad)]
-    checks += [(g, torch_gradient(layers[int(name[0])], 0, "forward", name[2:])) for name, g in leaves(grads).items()]
-    for a, b in checks:
-        b = b.detach().numpy()
-        assert a.shape == b.shape and abs(a - b).max() <= tol * max(abs(b).max(), 1)
+    theirs = {name: torch_gradient(layers[int(name[0])], 0, "forward", name[2:]) for name in leaves(grads)}
+    agree({"Y": Y, "dX": dX, **leaves(grads)}, {"Y": tY, "dX": tX.grad, **theirs}, tol, "PyTorch, its side in float64", dtypes=False)
 
 
 # ---- dropout

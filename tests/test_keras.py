@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from agreement import agree
 from units import UNITS, case
 
 from seqbook.backend import leaves
@@ -88,13 +89,6 @@ def tensor(a):
     return torch.tensor(np.ascontiguousarray(a), requires_grad=True)
 
 
-def agree(ours, theirs, tol):
-    assert ours.keys() == theirs.keys()
-    for name, a in ours.items():
-        b = theirs[name].detach().cpu().numpy()
-        assert a.shape == b.shape and abs(a - b).max(initial=0) <= tol * max(abs(b).max(initial=0), 1), (name, abs(a - b).max())
-
-
 def weighed(pairs):
     "The loss whose derivatives at these outputs are these arrays."
     return sum((out * torch.tensor(np.ascontiguousarray(d))).sum() for out, d in pairs)
@@ -126,7 +120,7 @@ def test_layers(kind, precise, lengths, backwards, initial, rng):
     if initial:
         ours |= {f"d{name}": d for name, d in zip(end._fields, dstate0, strict=True)}
         other |= {f"d{name}": t.grad for name, t in zip(end._fields, t0, strict=True)}
-    agree(ours, other, TOLERANCE[precise])
+    agree(ours, other, TOLERANCE[precise], "Keras")
 
 
 MERGES = {"concat": "concat", "sum": "sum", "mean": "ave", "product": "mul"}
@@ -161,7 +155,7 @@ def test_bidirectional(kind, precise, lengths, merge, initial, rng):
     if initial:
         ours |= leaves(dstate0)
         other |= {k: t.grad for k, t in zip(leaves(dstate0), t0, strict=True)}
-    agree(ours, other, TOLERANCE[precise])
+    agree(ours, other, TOLERANCE[precise], "Keras")
 
 
 @pytest.mark.parametrize("arriving", ["outputs and states", "outputs", "states"])
@@ -188,7 +182,7 @@ def test_keras_as_it_comes(kind, dtype, lengths, arriving, rng):
     other = {"Y": tY, "dX": slope(tX), **dict(zip(WEIGHTS, (w.value.grad for w in layer.trainable_weights), strict=True))}
     for name, s, ts, d, t in zip(end._fields, end, tend, dstate0, t0, strict=True):
         ours[name], other[name], ours["d" + name], other["d" + name] = s, ts, d, slope(t)
-    agree(ours, other, 1e-12 if kind in FUSED and lengths is None and dtype == "float64" else OWN_LOOP)
+    agree(ours, other, 1e-12 if kind in FUSED and lengths is None and dtype == "float64" else OWN_LOOP, "Keras as it comes")
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -200,7 +194,8 @@ def test_from_keras(kind, use_bias, dtype, rng):
     X = rng.normal(size=(T, B, 3)).astype(dtype)
     tY = layer(torch.tensor(X.swapaxes(0, 1).copy()))
     p = READ[kind](*layer.get_weights())
-    agree({"Y": unit(p, X, **options)[0].swapaxes(0, 1)}, {"Y": tY}, 1e-12 if kind in FUSED and dtype == "float64" else OWN_LOOP)
+    tol = 1e-12 if kind in FUSED and dtype == "float64" else OWN_LOOP
+    agree({"Y": unit(p, X, **options)[0].swapaxes(0, 1)}, {"Y": tY}, tol, "Keras as it comes")
     again = convert(p)
     for name, w in zip(WEIGHTS, layer.get_weights(), strict=False):  # of two biases that are added only the sum comes back
         assert (w == again[name]).all() or (name == "bias" and w.ndim == 2)

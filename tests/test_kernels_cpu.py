@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from test_units import agree, run
+from agreement import agree
+from test_units import run
 from units import CASES, case, label
 
 from seqbook import backend

@@ -3,7 +3,8 @@ import json
 
 import numpy as np
 import pytest
-from test_units import agree, run
+from agreement import agree
+from test_units import run
 from units import LSTM_FORMS, case
 
 from seqbook.backend import DeviceArray, asnumpy, device, leaves, to, tree_map

@@ -1,6 +1,7 @@
 """ONNX's operators against onnxruntime and against ONNX's own reference evaluator, over a matrix of their options."""
 import numpy as np
 import pytest
+from agreement import agree
 from units import UNITS, case
 
 from seqbook.backend import device, leaves
@@ -72,11 +73,10 @@ def by_reference(op, inputs, **attributes):
     return ReferenceEvaluator(made).run(None, inputs)
 
 
-def agree(ours, theirs, tol):
-    assert len(ours) == len(theirs)
-    for name, a, b in zip(("Y", "Y_h", "Y_c"), ours, theirs, strict=False):
-        assert a.shape == b.shape and a.dtype == b.dtype, name
-        assert abs(a - b).max(initial=0) <= tol * max(abs(b).max(initial=0), 1), (name, abs(a - b).max())
+def equal(ours, theirs, tol, what=None):
+    "`agree` for an operator's list of outputs."
+    names = ("Y", "Y_h", "Y_c")
+    agree(dict(zip(names, ours)), dict(zip(names, theirs)), tol, what)
 
 
 TYPED = {
@@ -100,7 +100,7 @@ def repeated(attributes, direction):
 def test_onnxruntime(runtime, op, options, direction, lengths, initial, bias, peepholes, clip):
     inputs = tensors(op, direction, lengths, initial, peepholes, bias)
     attributes = repeated(options, direction) | {"direction": direction} | ({} if clip is None else {"clip": clip})
-    agree(OPERATORS[op][0](**inputs, hidden_size=N_A, **attributes), by_runtime(runtime, op, inputs, **attributes), 3e-6)
+    equal(OPERATORS[op][0](**inputs, hidden_size=N_A, **attributes), by_runtime(runtime, op, inputs, **attributes), 3e-6, "onnxruntime")
 
 
 NUMBERS = {  # alpha, beta
@@ -122,14 +122,14 @@ def test_activations_of_onnxruntime(runtime, op, place, name, alpha, beta, direc
     attributes = {"direction": direction, "activations": functions * D} | ({} if clip is None else {"clip": clip})
     attributes |= {k: v * D for k, v in (("activation_alpha", alpha), ("activation_beta", beta)) if v}
     inputs = tensors(op, direction, [6, 3, 1, 4], scale=0.1 if op == "GRU" else 0.4)  # unbounded gates let a GRU explode
-    agree(compute(**inputs, **attributes), by_runtime(runtime, op, inputs, **attributes), 1e-5)
+    equal(compute(**inputs, **attributes), by_runtime(runtime, op, inputs, **attributes), 1e-5, "onnxruntime")
 
 
 def test_different_activations_in_the_two_directions(runtime):
     inputs = tensors("LSTM", "bidirectional", [6, 3, 1, 4], peepholes=True)
     attributes = {"direction": "bidirectional", "activations": ["HardSigmoid", "Elu", "Softsign", "Sigmoid", "LeakyRelu", "ScaledTanh"],
                   "activation_alpha": [0.3, 0.9, 0.1, 0.5], "activation_beta": [0.4, 0.6]}
-    agree(onnx_lstm(**inputs, **attributes), by_runtime(runtime, "LSTM", inputs, **attributes), 3e-6)
+    equal(onnx_lstm(**inputs, **attributes), by_runtime(runtime, "LSTM", inputs, **attributes), 3e-6, "onnxruntime")
 
 
 REFERENCE = [(op, o, direction, initial, bias, peepholes, layout)
@@ -143,7 +143,7 @@ def test_reference_evaluator(op, options, direction, initial, bias, peepholes, l
     inputs = tensors(op, direction, None, initial, peepholes, bias, layout, dtype)
     attributes = options | {"direction": direction, "layout": layout}
     functions = {"activations": ["Tanh"] * DIRECTIONS[direction]} if op == "RNN" else {}  # the reference has no default of two
-    agree(OPERATORS[op][0](**inputs, **attributes), by_reference(op, inputs, **attributes, **functions), tol)
+    equal(OPERATORS[op][0](**inputs, **attributes), by_reference(op, inputs, **attributes, **functions), tol, "onnx reference")
 
 
 @pytest.mark.parametrize("op", OPERATORS)
@@ -163,7 +163,7 @@ def test_units_and_plain_step_agree(op, options, peepholes, lengths, direction):
     "A clip too wide to cut anything takes the other road to the same place."
     inputs = tensors(op, direction, lengths, peepholes=peepholes, dtype=np.float64)
     attributes = repeated(options, direction) | {"direction": direction}
-    agree(OPERATORS[op][0](**inputs, **attributes), OPERATORS[op][0](**inputs, **attributes, clip=1e9), 1e-13)
+    equal(OPERATORS[op][0](**inputs, **attributes), OPERATORS[op][0](**inputs, **attributes, clip=1e9), 1e-13)
 
 
 def test_the_units_compute_where_they_can(monkeypatch):
@@ -212,8 +212,8 @@ def test_disagreement_threshold(runtime, op):
     compute, _, default = OPERATORS[op]
     inputs, functions = tensors(op, scale=0.1), {"activations": ["ThresholdedRelu", *default[1:]]}
     theirs = by_runtime(runtime, op, inputs, **functions)
-    agree(compute(**inputs, **functions, activation_alpha=[0.0]), theirs, 1e-5)
-    agree(compute(**inputs, **functions), by_runtime(runtime, op, inputs, **functions, activation_alpha=[1.0]), 1e-5)
+    equal(compute(**inputs, **functions, activation_alpha=[0.0]), theirs, 1e-5, "onnxruntime")
+    equal(compute(**inputs, **functions), by_runtime(runtime, op, inputs, **functions, activation_alpha=[1.0]), 1e-5, "onnxruntime")
     assert abs(compute(**inputs, **functions)[0] - theirs[0]).max() > 1e-2
 
 
@@ -225,7 +225,7 @@ def test_disagreement_what_the_reference_passes_over(runtime, op, attributes, in
     "The reference evaluator passes over sequence_lens, clip, most activations and input_forget without a word."
     inputs = tensors(op, **inputs)
     theirs, reference = by_runtime(runtime, op, inputs, **attributes), by_reference(op, inputs, **attributes)
-    agree(OPERATORS[op][0](**inputs, **attributes), theirs, 3e-6)
+    equal(OPERATORS[op][0](**inputs, **attributes), theirs, 3e-6, "onnxruntime")
     assert abs(reference[0] - theirs[0]).max() > 1e-2
 
 
@@ -233,7 +233,7 @@ def test_disagreement_activations_of_the_reference():
     "The reference evaluator's RNN knows Tanh and Affine only; this book's knows all eleven."
     inputs = tensors("RNN", dtype=np.float64)
     affine = {"activations": ["Affine"], "activation_alpha": [0.25], "activation_beta": [0.125]}
-    agree(onnx_rnn(**inputs, **affine), by_reference("RNN", inputs, **affine), 1e-13)
+    equal(onnx_rnn(**inputs, **affine), by_reference("RNN", inputs, **affine), 1e-13, "onnx reference")
     with pytest.raises(RuntimeError, match="Unknown activation function 'Relu'"):
         by_reference("RNN", inputs, activations=["Relu"])
 
@@ -272,14 +272,14 @@ def test_units_in_onnxruntime(runtime, name, lengths, opset):
     assert attributes == ({"linear_before_reset": int(options["reset"] == "after")} if op == "GRU" else {})
     if lengths is not None:
         inputs["sequence_lens"] = np.array(lengths, np.int32)
-    agree(computed(unit, p, X, state, lengths, **options), by_runtime(runtime, op, inputs, opset=opset, **attributes), 2e-6)
+    equal(computed(unit, p, X, state, lengths, **options), by_runtime(runtime, op, inputs, opset=opset, **attributes), 2e-6, "onnxruntime")
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_units_in_the_reference_and_back(name):
     op, unit, options, to, back = WEIGHTS[name]
     p, X, state, inputs, attributes = given(name, np.float64)
-    agree(computed(unit, p, X, state, **options), by_reference(op, inputs, **attributes), 1e-13)
+    equal(computed(unit, p, X, state, **options), by_reference(op, inputs, **attributes), 1e-13, "onnx reference")
     if "coupled" not in name:  # a coupled unit is written out with both of its gates
         ours, again = leaves(p), leaves(back(**to(p)))
         assert ours.keys() == again.keys() and all((ours[k] == again[k]).all() for k in ours)
@@ -296,7 +296,7 @@ def test_weights_from_onnx(runtime, op, options, peepholes):
     ours = {"RNN": {"activation": "relu" if "activations" in options else "tanh"},
             "GRU": {"reset": "after" if options.get("linear_before_reset") else "before"}, "LSTM": {}}[op]
     state = {"RNN": RNNState, "GRU": GRUState, "LSTM": LSTMState}[op](*(v[0] for k, v in inputs.items() if k.startswith("initial")))
-    agree(computed(unit, p, inputs["X"], state, **ours), by_runtime(runtime, op, inputs, **options), 2e-6)
+    equal(computed(unit, p, inputs["X"], state, **ours), by_runtime(runtime, op, inputs, **options), 2e-6, "onnxruntime")
 
 
 # ---- bad input

@@ -1,11 +1,17 @@
 """The same weights give the same outputs and gradients in PyTorch."""
+from functools import partial
+
 import numpy as np
 import pytest
+from agreement import agree
 from units import UNITS, case
 
-from seqbook.backend import leaves
+from seqbook.backend import leaves, tree_map
 from seqbook.bptt import binary_cross_entropy, cross_entropy
+from seqbook.brnn import BidirectionalParams, BidirectionalState, bidirectional
+from seqbook.deep_rnn import deep
 from seqbook.gru import GRUState, gru, gru_from_pytorch, gru_init, gru_step, gru_to_pytorch
+from seqbook.interop import rnn_to_pytorch
 from seqbook.lstm import lstm, lstm_from_pytorch, lstm_to_pytorch
 from seqbook.rnn import dense, dense_init, embedding, embedding_init, rnn
 
@@ -28,12 +34,6 @@ def torch_rnn(p, activation):
         for w, ours in zip(theirs, (p.Wax, p.Waa, p.ba, 0 * p.ba), strict=True):
             w.copy_(torch.from_numpy(ours))
     return layer
-
-
-def agree(ours, theirs, tol):
-    for name, a in ours.items():
-        b = theirs[name].detach().numpy()
-        assert a.shape == b.shape and abs(a - b).max(initial=0) <= tol * max(abs(b).max(initial=0), 1), name
 
 
 def unrolled(layer, X, state, lengths):
@@ -71,7 +71,7 @@ def test_gru(dtype, lengths, arriving, rng):
     ours = gru_to_pytorch(grads)  # the conversion permutes and changes signs, so gradients convert as weights do
     ours["bias_hh"][:10] = ours["bias_ih"][:10]  # both biases of a gate have the same derivative
     agree({"Y": Y, "end": end.a, "dX": dX, "dstate0": dstate0.a, **ours},
-          {"Y": tY, "end": tend[0], "dX": tX.grad, "dstate0": ta.grad[0], **theirs}, tol)
+          {"Y": tY, "end": tend[0], "dX": tX.grad, "dstate0": ta.grad[0], **theirs}, tol, "PyTorch")
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -83,7 +83,7 @@ def test_gru_from_pytorch(dtype, bias, rng):
     p = gru_from_pytorch(**{k.removesuffix("_l0"): w.detach().numpy() for k, w in layer.named_parameters()})
     Y, end, _ = gru(p, X, reset="after")
     tY, tend = layer(torch.from_numpy(X))
-    agree({"Y": Y, "end": end.a}, {"Y": tY, "end": tend[0]}, tol)
+    agree({"Y": Y, "end": end.a}, {"Y": tY, "end": tend[0]}, tol, "PyTorch")
 
 
 def test_gru_cell(rng):
@@ -111,7 +111,7 @@ def test_rnn(activation, dtype, lengths, arriving, rng):
     loss.backward()
     weights = {"Wax": layer.weight_ih_l0.grad, "Waa": layer.weight_hh_l0.grad, "ba": layer.bias_ih_l0.grad}
     agree({"Y": Y, "end": end.a, "dX": dX, "dstate0": dstate0.a, **leaves(grads)},
-          {"Y": tY, "end": tend[0], "dX": tX.grad, "dstate0": ta.grad[0], **weights}, tol)
+          {"Y": tY, "end": tend[0], "dX": tX.grad, "dstate0": ta.grad[0], **weights}, tol, "PyTorch")
 
 
 @pytest.mark.parametrize("arriving", [("Y", "state"), ("Y",), ("state",)], ids="+".join)
@@ -141,7 +141,71 @@ def test_lstm(unit, dtype, lengths, arriving, rng):
     if unit == "lstm-coupled":  # PyTorch's input gate is our forget gate with the other sign
         weights = {name: w[5:] - torch.cat([w[:5], 0 * w[10:]]) for name, w in weights.items()}
     agree({"Y": Y, "end a": end.a, "end c": end.c, "dX": dX, "da0": dstate0.a, "dc0": dstate0.c, **leaves(grads)},
-          {"Y": tY, "end a": tend[0][0], "end c": tend[1][0], "dX": tX.grad, "da0": ta.grad[0], "dc0": tc.grad[0], **weights}, tol)
+          {"Y": tY, "end a": tend[0][0], "end c": tend[1][0], "dX": tX.grad, "da0": ta.grad[0], "dc0": tc.grad[0], **weights},
+          tol, "PyTorch")
+
+
+STACKED = {  # name -> row of the table of units, our unit, our converter, PyTorch's class and its options
+    "rnn": ("rnn", rnn, rnn_to_pytorch, torch.nn.RNN, {}),
+    "rnn relu": ("rnn", partial(rnn, activation="relu"), rnn_to_pytorch, torch.nn.RNN, {"nonlinearity": "relu"}),
+    "gru": ("gru-after", partial(gru, reset="after"), gru_to_pytorch, torch.nn.GRU, {}),
+    "lstm": ("lstm", lstm, lstm_to_pytorch, torch.nn.LSTM, {}),
+}
+
+
+def stack_of(kind, L, both, dtype):
+    "L layers in one direction or both: parameters, input, states, and the unit that computes them."
+    unit = next(u for u in UNITS if u.name == STACKED[kind][0])
+    made = [[case(unit, 2 * k + side, n_x=(10 if both else 5) if k else 3, dtype=dtype) for side in range(1 + both)] for k in range(L)]
+    join = (lambda pair, kind: kind(*pair)) if both else (lambda pair, kind: pair[0])
+    p = tuple(join([q for q, _, _ in layer], BidirectionalParams) for layer in made)
+    state = tuple(join([s for _, _, s in layer], BidirectionalState) for layer in made)
+    return p, made[0][0][1], state, deep([bidirectional(STACKED[kind][1]) if both else STACKED[kind][1]] * L)
+
+
+def parts(tree, both):
+    "Every layer and direction in PyTorch's order, with the suffix of its weights' names."
+    return {f"_l{k}{suffix}": q for k, layer in enumerate(tree) for suffix, q in zip(("", "_reverse"), layer if both else (layer,))}
+
+
+def theirs_of(convert, tree, both):
+    "Parameters or gradients as PyTorch's arrays; both biases of a gate have the same derivative."
+    return {name + suffix: w for suffix, q in parts(tree, both).items() for name, w in convert(q).items()}
+
+
+@pytest.mark.parametrize("arriving", [("Y", "state"), ("Y",), ("state",)], ids="+".join)
+@pytest.mark.parametrize("lengths", LENGTHS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("both", [False, True], ids=["one way", "both ways"])
+@pytest.mark.parametrize("L", [1, 2, 3])
+@pytest.mark.parametrize("kind", STACKED)
+def test_layers_and_directions(kind, L, both, dtype, lengths, arriving, rng):
+    "PyTorch's own stack of layers, in float64, so that our rounding is measured alone; it may add up from layer to layer."
+    (dtype, tol), (_, _, convert, Layer, options) = DTYPES[dtype], STACKED[kind]
+    p, X, state, network = stack_of(kind, L, both, dtype)
+    Y, end, pullback = network(p, X, state, LENGTHS[lengths])
+    dY, dend = rng.normal(size=Y.shape).astype(dtype), tree_map(lambda s: rng.normal(size=s.shape).astype(dtype), end)
+    dX, grads, dstate0 = pullback(dY if "Y" in arriving else None, dend if "state" in arriving else None)
+
+    double = lambda tree: tree_map(lambda a: a.astype(np.float64), tree)
+    layer, fields = Layer(3, 5, L, bidirectional=both, dtype=torch.float64, **options), parts(state, both)["_l0"]._fields
+    layer.load_state_dict({name: torch.from_numpy(w) for name, w in theirs_of(convert, double(p), both).items()})
+    joined = lambda tree: [np.stack([getattr(s, f) for s in parts(tree, both).values()]) for f in fields]
+    tX, t0 = tensor(double(X)), [tensor(s) for s in joined(double(state))]
+    tY, tend = unrolled(layer, tX, tuple(t0) if len(t0) > 1 else t0[0], LENGTHS[lengths])
+    tend = tend if len(t0) > 1 else (tend,)
+    loss = (tY * torch.from_numpy(double(dY))).sum() * ("Y" in arriving)
+    (loss + sum((t * torch.from_numpy(d)).sum() for t, d in zip(tend, joined(double(dend)))) * ("state" in arriving)).backward()
+
+    ours, theirs = {"Y": Y, "dX": dX}, {"Y": tY, "dX": tX.grad}
+    for f, s, d, ts, t in zip(fields, joined(end), joined(dstate0), tend, t0, strict=True):
+        ours |= {f"end {f}": s, f"start {f}": d}
+        theirs |= {f"end {f}": ts, f"start {f}": t.grad}
+    for suffix, g in parts(grads, both).items():
+        for field, name in (("Wax", "weight_ih"), ("Waa", "weight_hh"), ("ba", "bias_ih")):
+            blocks = getattr(layer, name + suffix).grad.numpy()
+            ours[field + suffix], theirs[field + suffix] = (convert(g)[name] if kind == "gru" else getattr(g, field)), blocks
+    agree(ours, theirs, L * tol, f"PyTorch in float64, {L} layer{'s' * (L > 1)}", dtypes=False)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -154,10 +218,10 @@ def test_lstm_weights_from_pytorch(bias, rng):
     for suffix in ("_l0", "_l1"):
         weights = {name.removesuffix(suffix): w.numpy() for name, w in layer.state_dict().items() if name.endswith(suffix)}
         Y, _, _ = lstm(lstm_from_pytorch(**weights), Y)
-    agree({"Y": Y}, {"Y": layer(torch.from_numpy(X))[0]}, 1e-12)
+    agree({"Y": Y}, {"Y": layer(torch.from_numpy(X))[0]}, 1e-12, "PyTorch")
     cell = torch.nn.LSTMCell(3, 5, bias=bias, dtype=torch.float64)
     p = lstm_from_pytorch(**{name: w.numpy() for name, w in cell.state_dict().items()})
-    agree({"a": lstm(p, X[:1])[0][0]}, {"a": cell(torch.from_numpy(X[0]))[0]}, 1e-12)
+    agree({"a": lstm(p, X[:1])[0][0]}, {"a": cell(torch.from_numpy(X[0]))[0]}, 1e-12, "PyTorch")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -177,7 +241,7 @@ def test_embedding_dense_cross_entropy(dtype, rng):
     tloss = torch.nn.functional.cross_entropy(tZ.reshape(-1, 5), ignored)
     tloss.backward()
     ours = {"loss": np.asarray(loss), "E": back_X(dX).E, "Wya": g.Wya, "by": g.by}
-    agree(ours, {"loss": tloss, "E": E.grad, "Wya": W.grad, "by": b.grad}, tol)
+    agree(ours, {"loss": tloss, "E": E.grad, "Wya": W.grad, "by": b.grad}, tol, "PyTorch")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -188,4 +252,4 @@ def test_binary_cross_entropy(dtype, rng):
     tZ = tensor(Z)
     tloss = torch.nn.functional.binary_cross_entropy_with_logits(tZ, torch.from_numpy(y.astype(dtype)))
     tloss.backward()
-    agree({"loss": np.asarray(loss), "dZ": back()}, {"loss": tloss, "dZ": tZ.grad}, tol)
+    agree({"loss": np.asarray(loss), "dZ": back()}, {"loss": tloss, "dZ": tZ.grad}, tol, "PyTorch")

@@ -1,6 +1,7 @@
 """The matrix: unit x option x form x dtype x lengths x which derivatives arrive."""
 import numpy as np
 import pytest
+from agreement import agree, agree_with_differences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from units import CASES, FORMS, UNITS, case, label
@@ -26,19 +27,13 @@ def run(unit_form, p, X, state, lengths, arriving=("Y", "state"), seed=3, **opti
     return leaves({"Y": Y, "end": end, "dX": dX, "grads": grads, "dstate0": dstate0})
 
 
-def agree(got, want, tol):
-    for name in want:
-        assert got[name].dtype == want[name].dtype and got[name].shape == want[name].shape, name
-        scale = max(abs(want[name]).max(initial=0), 1)
-        assert abs(got[name] - want[name]).max(initial=0) <= tol * scale, name
-
-
 @pytest.mark.parametrize("arriving", ARRIVING)
 @pytest.mark.parametrize("lengths", LENGTHS)
 @pytest.mark.parametrize("form", ["plain", "table"])
 @pytest.mark.parametrize("unit, options", CASES, ids=label)
 def test_gradients_equal_central_differences(unit, options, form, lengths, arriving):
-    check_unit(unit.forms[form], *case(unit), LENGTHS[lengths], **ARRIVING[arriving], **options).check(1e-7)
+    report = check_unit(unit.forms[form], *case(unit), LENGTHS[lengths], **ARRIVING[arriving], **options)
+    agree_with_differences(report, 1e-7, "-".join(filter(None, [unit.name, *options.values()])))
 
 
 @pytest.mark.parametrize("unit, options", CASES, ids=label)
@@ -54,7 +49,7 @@ def test_gradients_without_initial_state(unit, options):
 def test_fast_forms_equal_the_plain_one(unit, options, form, lengths, dtype, tol, arriving):
     p, X, state = case(unit, dtype=dtype)
     want = run(unit.forms["plain"], p, X, state, LENGTHS[lengths], arriving, **options)
-    agree(run(unit.forms[form], p, X, state, LENGTHS[lengths], arriving, **options), want, tol)
+    agree(run(unit.forms[form], p, X, state, LENGTHS[lengths], arriving, **options), want, tol, f"plain form, {form}")
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 3, 2, 4), (5, 1, 3, 2), (4, 0, 3, 2), (0, 3, 2, 2), (33, 17, 9, 11)], ids=str)
