@@ -53,7 +53,7 @@ def test_single_words_and_those_that_count():
     gold, marked, where = [[1, 0, 1], [0]], [[1, 1, 0], [0]], [[True, True, False], [True]]
     assert word_scores(gold, marked) == Found(1, 2, 2)
     assert word_scores(gold, marked, where) == Found(1, 2, 1)
-    assert best_threshold([[1, 1, 0, 0]], [[0.9, 0.3, 0.21, 0.1]]) == pytest.approx(0.25)
+    assert best_threshold([[1, 1, 0, 0]], [[0.9, 0.3, 0.21, 0.1]]) == pytest.approx(0.28)
 
 
 def test_acquaintance_is_by_words_and_type():

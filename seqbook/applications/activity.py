@@ -7,7 +7,7 @@ __all__ = ['MIRROR', 'SOFT', 'VARY', 'as_right', 'frames', 'windows', 'window_st
            'Arms', 'arms', 'joined', 'Joined', 'Observer', 'observer', 'window_decisions', 'trailing', 'delays',
            'leave_one_out', 'recorded', 'Episode', 'episodes']
 
-# %% ../../nbs/applications/activity.ipynb #12db2d6b
+# %% ../../nbs/applications/activity.ipynb #12d0416a
 from time import perf_counter
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from ..optim import AdamW, one_cycle
 from ..rnn_types import Tagger
 from ..training import train
 
-# %% ../../nbs/applications/activity.ipynb #00db5456
+# %% ../../nbs/applications/activity.ipynb #83d6dac9
 MIRROR = np.array([-1, 1, 1, 1, -1, -1], np.float32)  # equation (activity.1)
 
 
@@ -32,7 +32,7 @@ def as_right(
     check_array("recording", recording, ("T", 6), "float")
     return recording if check_flag("right", bool(right)) else recording * MIRROR.astype(recording.dtype)
 
-# %% ../../nbs/applications/activity.ipynb #f7b63eec
+# %% ../../nbs/applications/activity.ipynb #10a7cf3f
 SOFT = 3.0  # above 1 / SOFT, means count by their logarithm
 
 
@@ -46,7 +46,7 @@ def frames(
     cut = recording[:n * per].reshape(n, per, -1)
     return np.concatenate([np.arcsinh(SOFT * cut.mean(axis=1)), np.log(0.02 + cut.std(axis=1))], axis=1).astype(np.float32)
 
-# %% ../../nbs/applications/activity.ipynb #484cfed8
+# %% ../../nbs/applications/activity.ipynb #c184ce27
 def windows(
     recordings,  # list of N arrays (T_i, channels)
     size=200,    # measurements in a window
@@ -73,7 +73,7 @@ def window_statistics(
     return np.concatenate([W.mean(axis=1), W.std(axis=1), W.min(axis=1), W.max(axis=1), *quantiles, steps, spectrum,
                            (C[..., i] * C[..., j]).mean(axis=1)], axis=1)
 
-# %% ../../nbs/applications/activity.ipynb #9b9c028f
+# %% ../../nbs/applications/activity.ipynb #dbeb2057
 def window_model(
     data,        # `Arms` to learn from
     size=200,    # measurements in a window
@@ -91,7 +91,7 @@ def window_model(
              else RandomForestClassifier(300, min_samples_leaf=3, random_state=seed))
     return model.fit(window_statistics(W), data.labels[at])
 
-# %% ../../nbs/applications/activity.ipynb #acb4c638
+# %% ../../nbs/applications/activity.ipynb #c9cdc6db
 VARY = {"angle": 0.2, "size": 0.15, "speed": 0.15}  # how much recordings are varied in training
 
 
@@ -120,7 +120,7 @@ def varied(
     at = np.arange(0, len(turned) - 1, faster)
     return np.stack([np.interp(at, np.arange(len(turned)), c) for c in turned.T], axis=1).astype(np.float32)
 
-# %% ../../nbs/applications/activity.ipynb #67705cd2
+# %% ../../nbs/applications/activity.ipynb #08834cbe
 class Arms(NamedTuple):
     "Recordings, all seen as of the right arm."
     recordings: list    # N arrays (T_i, 6)
@@ -160,7 +160,7 @@ def joined(
         y.append(np.full(len(piece) // per, last))
     return np.concatenate(X), np.concatenate(y)
 
-# %% ../../nbs/applications/activity.ipynb #a8f528d0
+# %% ../../nbs/applications/activity.ipynb #d43a0a00
 class Joined:
     "Batches of joined recordings, drawn anew for ever: what `train` takes."
 
@@ -194,7 +194,7 @@ class Joined:
         "-> what a resumed run must find unchanged"
         return {"kind": "joined", "batch_size": self.batch_size, "seed": self.seed, "recordings": len(self.data.recordings)}
 
-# %% ../../nbs/applications/activity.ipynb #ae0328ea
+# %% ../../nbs/applications/activity.ipynb #3cc6d60e
 class Observer(NamedTuple):
     "A network that watches frames, less `centre` and divided by `scale`."
     tagger: Tagger
@@ -244,7 +244,7 @@ def window_decisions(
     P = model.probabilities(list(W))
     return np.array([p[-1].argmax() for p in P])
 
-# %% ../../nbs/applications/activity.ipynb #87d41977
+# %% ../../nbs/applications/activity.ipynb #6180c436
 def trailing(
     model,     # of `window_model`
     stream,    # (T, channels)
@@ -274,7 +274,7 @@ def delays(
         out.append(int(stays[0]) if len(stays) else None)
     return out
 
-# %% ../../nbs/applications/activity.ipynb #e2765107
+# %% ../../nbs/applications/activity.ipynb #2df05033
 def leave_one_out(
     data,           # of `watch_exercises`
     person: int,    # 1 to 10: who is left out
@@ -293,6 +293,8 @@ def leave_one_out(
     networks = [observer(others, steps, seed=seed) for seed in seeds]
     out["seconds"] = round((perf_counter() - start) / len(seeds), 1)
     out["network"] = [window_decisions(model, W).tolist() for model in networks]
+    last = np.mean([[p[-1] for p in model.probabilities(list(W))] for model in networks], axis=0)
+    out["committee"] = last.argmax(axis=1).tolist()
     rng = np.random.default_rng(person)
     streams = [joined(own, rng, arm, pieces=(10, 10), length=(400, 700)) for arm in np.unique(own.arms)]
     said = {"network": [networks[0].probabilities([x])[0].argmax(axis=1) for x, _ in streams],
@@ -319,7 +321,7 @@ def recorded(
             print(person, {k: round(float(np.mean(np.array(r[k]) == np.array(r["truth"]))), 3) for k in ("logistic", "forest", "network")}, flush=True)
     return {"names": list(data.names), "steps": steps, "seeds": list(seeds), "people": people}
 
-# %% ../../nbs/applications/activity.ipynb #925e74a4
+# %% ../../nbs/applications/activity.ipynb #84dceed6
 class Episode(NamedTuple):
     "What was going on from when to when, in seconds."
     start: float
