@@ -7,7 +7,7 @@ __all__ = ['MIRROR', 'SOFT', 'VARY', 'as_right', 'frames', 'windows', 'window_st
            'Arms', 'arms', 'joined', 'Joined', 'Observer', 'observer', 'window_decisions', 'trailing', 'delays',
            'leave_one_out', 'recorded', 'Episode', 'episodes']
 
-# %% ../../nbs/applications/activity.ipynb #12d0416a
+# %% ../../nbs/applications/activity.ipynb #4ca7c671
 from time import perf_counter
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from ..optim import AdamW, one_cycle
 from ..rnn_types import Tagger
 from ..training import train
 
-# %% ../../nbs/applications/activity.ipynb #83d6dac9
+# %% ../../nbs/applications/activity.ipynb #ab5bb13c
 MIRROR = np.array([-1, 1, 1, 1, -1, -1], np.float32)  # equation (activity.1)
 
 
@@ -32,7 +32,7 @@ def as_right(
     check_array("recording", recording, ("T", 6), "float")
     return recording if check_flag("right", bool(right)) else recording * MIRROR.astype(recording.dtype)
 
-# %% ../../nbs/applications/activity.ipynb #10a7cf3f
+# %% ../../nbs/applications/activity.ipynb #a2ee3466
 SOFT = 3.0  # above 1 / SOFT, means count by their logarithm
 
 
@@ -46,7 +46,7 @@ def frames(
     cut = recording[:n * per].reshape(n, per, -1)
     return np.concatenate([np.arcsinh(SOFT * cut.mean(axis=1)), np.log(0.02 + cut.std(axis=1))], axis=1).astype(np.float32)
 
-# %% ../../nbs/applications/activity.ipynb #c184ce27
+# %% ../../nbs/applications/activity.ipynb #743943e1
 def windows(
     recordings,  # list of N arrays (T_i, channels)
     size=200,    # measurements in a window
@@ -73,7 +73,7 @@ def window_statistics(
     return np.concatenate([W.mean(axis=1), W.std(axis=1), W.min(axis=1), W.max(axis=1), *quantiles, steps, spectrum,
                            (C[..., i] * C[..., j]).mean(axis=1)], axis=1)
 
-# %% ../../nbs/applications/activity.ipynb #dbeb2057
+# %% ../../nbs/applications/activity.ipynb #bc85d058
 def window_model(
     data,        # `Arms` to learn from
     size=200,    # measurements in a window
@@ -91,7 +91,7 @@ def window_model(
              else RandomForestClassifier(300, min_samples_leaf=3, random_state=seed))
     return model.fit(window_statistics(W), data.labels[at])
 
-# %% ../../nbs/applications/activity.ipynb #c9cdc6db
+# %% ../../nbs/applications/activity.ipynb #9b77130b
 VARY = {"angle": 0.2, "size": 0.15, "speed": 0.15}  # how much recordings are varied in training
 
 
@@ -120,7 +120,7 @@ def varied(
     at = np.arange(0, len(turned) - 1, faster)
     return np.stack([np.interp(at, np.arange(len(turned)), c) for c in turned.T], axis=1).astype(np.float32)
 
-# %% ../../nbs/applications/activity.ipynb #08834cbe
+# %% ../../nbs/applications/activity.ipynb #78cf76d3
 class Arms(NamedTuple):
     "Recordings, all seen as of the right arm."
     recordings: list    # N arrays (T_i, 6)
@@ -160,7 +160,7 @@ def joined(
         y.append(np.full(len(piece) // per, last))
     return np.concatenate(X), np.concatenate(y)
 
-# %% ../../nbs/applications/activity.ipynb #d43a0a00
+# %% ../../nbs/applications/activity.ipynb #68881714
 class Joined:
     "Batches of joined recordings, drawn anew for ever: what `train` takes."
 
@@ -194,7 +194,7 @@ class Joined:
         "-> what a resumed run must find unchanged"
         return {"kind": "joined", "batch_size": self.batch_size, "seed": self.seed, "recordings": len(self.data.recordings)}
 
-# %% ../../nbs/applications/activity.ipynb #3cc6d60e
+# %% ../../nbs/applications/activity.ipynb #22ad16c4
 class Observer(NamedTuple):
     "A network that watches frames, less `centre` and divided by `scale`."
     tagger: Tagger
@@ -244,7 +244,7 @@ def window_decisions(
     P = model.probabilities(list(W))
     return np.array([p[-1].argmax() for p in P])
 
-# %% ../../nbs/applications/activity.ipynb #6180c436
+# %% ../../nbs/applications/activity.ipynb #e960f497
 def trailing(
     model,     # of `window_model`
     stream,    # (T, channels)
@@ -274,7 +274,7 @@ def delays(
         out.append(int(stays[0]) if len(stays) else None)
     return out
 
-# %% ../../nbs/applications/activity.ipynb #2df05033
+# %% ../../nbs/applications/activity.ipynb #5b0f32fe
 def leave_one_out(
     data,           # of `watch_exercises`
     person: int,    # 1 to 10: who is left out
@@ -283,7 +283,8 @@ def leave_one_out(
     size=200,       # measurements in a window
 ) -> dict:          # decisions about the windows of that person, and about streams
     "What all methods say of somebody whom they have never seen."
-    check_choice("person", person, tuple(int(p) for p in np.unique(data.people)))
+    if check_whole("person", person) not in data.people:
+        raise ValueError(f"person: expected one of those in the data, {min(data.people)} to {max(data.people)}, got {person}")
     others, own = (arms(data, np.flatnonzero(data.people == person if mine else data.people != person)) for mine in (False, True))
     W, at = windows(own.recordings, size, size // 2)
     S, out = window_statistics(W), {"truth": own.labels[at].tolist()}
@@ -321,7 +322,7 @@ def recorded(
             print(person, {k: round(float(np.mean(np.array(r[k]) == np.array(r["truth"]))), 3) for k in ("logistic", "forest", "network")}, flush=True)
     return {"names": list(data.names), "steps": steps, "seeds": list(seeds), "people": people}
 
-# %% ../../nbs/applications/activity.ipynb #84dceed6
+# %% ../../nbs/applications/activity.ipynb #4678ca50
 class Episode(NamedTuple):
     "What was going on from when to when, in seconds."
     start: float
