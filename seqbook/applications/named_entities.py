@@ -8,7 +8,7 @@ __all__ = ['PLAYS', 'entities', 'check_tags', 'Found', 'entity_scores', 'word_sc
            'perceptron_tags', 'Spelled', 'NameTagger', 'name_tagger', 'taught', 'best_path', 'committee_tags',
            'acquainted', 'entity_words', 'known_entities', 'parameters', 'recorded', 'Marked', 'mark']
 
-# %% ../../nbs/applications/named_entities.ipynb #3cd9cd11
+# %% ../../nbs/applications/named_entities.ipynb #9a78ee3b
 import re
 from collections import Counter
 from html import escape
@@ -26,7 +26,7 @@ from ..optim import Adam, one_cycle
 from ..rnn import Dense, Embedding, EmbeddingParams, apply, embedding, floating
 from ..rnn_types import Tagger, activation, check_labels, check_list, seed_of
 
-# %% ../../nbs/applications/named_entities.ipynb #71a5486d
+# %% ../../nbs/applications/named_entities.ipynb #72b0b29c
 def entities(
     tags,   # list of tags: "O", or "B-" or "I-" before a type
 ) -> list:  # of (start, end, type), end exclusive
@@ -48,7 +48,7 @@ def check_tags(name, tags):
             raise ValueError(f"{name}[{t}]: expected O, or B- or I- before a type, got {tag!r:.60}")
     return tags
 
-# %% ../../nbs/applications/named_entities.ipynb #a8eb769d
+# %% ../../nbs/applications/named_entities.ipynb #bf76ca47
 class Found(NamedTuple):
     "How many there are, how many were marked, and how many of these are right."
     right: int   # marked and right
@@ -73,7 +73,7 @@ class Found(NamedTuple):
     def __str__(self):
         return f"P {self.precision:.3f}  R {self.recall:.3f}  F1 {self.f1:.3f}  ({self.gold} there, {self.marked} marked, {self.right} right)"
 
-# %% ../../nbs/applications/named_entities.ipynb #cf05fed9
+# %% ../../nbs/applications/named_entities.ipynb #70896973
 def entity_scores(
     gold,       # list of N lists of tags: the right ones
     predicted,  # list of N lists of tags, as long
@@ -97,7 +97,7 @@ def word_scores(
     w = np.ones(g.shape, bool) if where is None else check_array("where", np.concatenate([*map(np.asarray, where)]), g.shape, bool)
     return Found(*(int((s & w).sum()) for s in (g & m, m, g)))
 
-# %% ../../nbs/applications/named_entities.ipynb #19425d32
+# %% ../../nbs/applications/named_entities.ipynb #60f1052b
 _KINDS = (("9", str.isdigit), ("h", re.compile("[\u3040-\u309f]").match), ("k", re.compile("[\u30a0-\u30ff]").match),
           ("X", str.isupper), ("x", str.islower), ("c", str.isalpha))
 
@@ -121,7 +121,7 @@ def properties(token) -> tuple:
     low = word.lower()
     return low, shape(word), low[:1], low[:2], low[:3], low[-1:], low[-2:], low[-3:], more
 
-# %% ../../nbs/applications/named_entities.ipynb #56dc8643
+# %% ../../nbs/applications/named_entities.ipynb #27449b16
 def counted(
     lists,        # lists of things
     groups=None,  # for each list the text that it is from; None: every occurrence counts
@@ -136,7 +136,7 @@ def spread_over(sentences, groups):
     "For each token the text that its sentence is from; None where there are none."
     return None if groups is None else [g for s, g in zip(sentences, groups, strict=True) for _ in s]
 
-# %% ../../nbs/applications/named_entities.ipynb #7cf62419
+# %% ../../nbs/applications/named_entities.ipynb #c615164e
 class Windows:
     "Properties of the words around a word, as numbers: the input of linear models."
 
@@ -177,7 +177,7 @@ class Windows:
             columns.append(np.array(found).reshape(-1, 3) + n * (2 * r + 1) + 1)
         return np.concatenate(columns, axis=1)
 
-# %% ../../nbs/applications/named_entities.ipynb #6cd7defd
+# %% ../../nbs/applications/named_entities.ipynb #a243e84b
 class Perceptron:
     "An averaged perceptron that tags from left to right and sees its last two tags. Collins 2002."
 
@@ -221,7 +221,7 @@ class Perceptron:
             out.append([self.tags[k] for k in said[2:]])
         return out
 
-# %% ../../nbs/applications/named_entities.ipynb #162e8b7e
+# %% ../../nbs/applications/named_entities.ipynb #0720216d
 def feature_matrix(
     features,   # list of arrays (T_i, K): the features that are on
     size: int,  # how many there are
@@ -231,7 +231,7 @@ def feature_matrix(
     X = np.concatenate(features)
     return csr_matrix((np.ones(X.size, np.float32), X.reshape(-1), np.arange(0, X.size + 1, X.shape[1])), (len(X), size))
 
-# %% ../../nbs/applications/named_entities.ipynb #837b2b0f
+# %% ../../nbs/applications/named_entities.ipynb #0ad1e007
 def linear_model(
     sentences,   # lists of tokens to learn from
     labels,      # lists of 0 and 1
@@ -263,7 +263,7 @@ def best_threshold(
     g, p = np.concatenate([*gold]).astype(bool), np.concatenate([*probabilities])
     return max(np.arange(1, 48) / 50, key=lambda th: (word_scores([g], [p > th]).f1, -abs(th - 0.5)))
 
-# %% ../../nbs/applications/named_entities.ipynb #21d8009b
+# %% ../../nbs/applications/named_entities.ipynb #e0b56ea7
 def perceptron_tags(
     sentences, targets,  # what to learn from
     others,              # list of sentences to tag
@@ -276,7 +276,7 @@ def perceptron_tags(
     model = Perceptron(tags, window.size).fit([window(s) for s in sentences], targets, epochs, seed)
     return model.predict([window(s) for s in others])
 
-# %% ../../nbs/applications/named_entities.ipynb #6364560d
+# %% ../../nbs/applications/named_entities.ipynb #64989d50
 class Spelled(NamedTuple):
     "A batch of words: numbers, and the letters of each different spelling once."
     ids: np.ndarray      # (T, B) numbers of the words
@@ -292,7 +292,7 @@ class NameTagger(Tagger):
     kind = "name tagger"
     parts = ("embedding", "alphabet", "speller", "column", "layer", "output")
 
-# %% ../../nbs/applications/named_entities.ipynb #d4fb0926
+# %% ../../nbs/applications/named_entities.ipynb #f33a5403
 def _init(
     self,
     words,            # Vocabulary of words, in small letters, with an unknown one
@@ -351,7 +351,7 @@ def _layers(self, rng, n_word, n_letter, n_spell, n_second, n_a, both):
 
 NameTagger.__init__, NameTagger._layers = _init, _layers
 
-# %% ../../nbs/applications/named_entities.ipynb #08066745
+# %% ../../nbs/applications/named_entities.ipynb #93df41b9
 def _token_row(self, name, token):
     "One token as numbers: word, second column, letters of it, and the letters."
     word, more = word_and_more(token)
@@ -389,7 +389,7 @@ def _collate_inputs(self, inputs):
 
 NameTagger.encode_inputs, NameTagger.collate_inputs = _encode_inputs, _collate_inputs
 
-# %% ../../nbs/applications/named_entities.ipynb #6d361d4c
+# %% ../../nbs/applications/named_entities.ipynb #6157e9d0
 def _spell(self, X, rng):
     "The final states of the speller, looked up for each word -> (T, B, 2 n_spell), pullback"
     C, back_c = self.alphabet(X.letters)
@@ -425,7 +425,7 @@ def _features(self, X, rng=None):
 
     return xp.concatenate([V for V, _ in pieces], axis=-1), pullback
 
-# %% ../../nbs/applications/named_entities.ipynb #4029c233
+# %% ../../nbs/applications/named_entities.ipynb #b2349cc4
 def _dropped(self, A, rng):
     "A with features dropped at the model's rate, and the factor that its derivative needs; without `rng` as it is."
     if rng is None or not self.dropout:
@@ -452,7 +452,7 @@ def _logits(self, X, state=None, lengths=None, rng=None):
 
 NameTagger.features, NameTagger.logits = _features, _logits
 
-# %% ../../nbs/applications/named_entities.ipynb #025c0513
+# %% ../../nbs/applications/named_entities.ipynb #fb5d74fa
 def name_tagger(
     sentences,      # lists of tokens to learn from
     tags,           # the labels
@@ -487,7 +487,7 @@ def taught(
               **{"progress": False} | options)
     return model
 
-# %% ../../nbs/applications/named_entities.ipynb #64e3173b
+# %% ../../nbs/applications/named_entities.ipynb #4187bff4
 def best_path(
     P,          # (T, n_y) probabilities of the tags
     tags,       # the tags, in the same order
@@ -508,7 +508,7 @@ def best_path(
         path.append(int(step[path[-1]]))
     return [tags[k] for k in reversed(path)]
 
-# %% ../../nbs/applications/named_entities.ipynb #caee1bbf
+# %% ../../nbs/applications/named_entities.ipynb #0c93e411
 def committee_tags(
     sentences, targets,  # what to learn from
     others,              # list of sentences to tag
@@ -549,7 +549,7 @@ def known_entities(sentences, targets) -> set:
     "The entities of tagged sentences: their words, and last their type."
     return {entity_words(s, a, b) + (kind,) for s, tags in zip(sentences, targets) for a, b, kind in entities(tags)}
 
-# %% ../../nbs/applications/named_entities.ipynb #e032d731
+# %% ../../nbs/applications/named_entities.ipynb #e04ceb13
 def parameters(model) -> int:
     "How many numbers a model has learned."
     return sum(a.size for a in leaves(model.params).values())
@@ -580,7 +580,7 @@ def _recorded_plays(steps, seeds):
     linear = linear_model(said["train"], gold["train"], groups=texts)
     out["linear"] = [_play_figures(data, gold, {part: linear(said[part]) for part in ("valid", "test")}, seen) | {"parameters": linear.size}]
     for name, options, count in (("both", {}, len(seeds)), ("forward", {"both": False}, len(seeds)), ("no letters", {"n_spell": 0}, 1), ("no numbers", {"n_word": 0}, 1), ("nothing hidden", {"alpha": 0}, 1)):
-        out[name] = []
+        out[name], sums = [], {"valid": 0, "test": 0}
         for seed in seeds[:count]:
             start = perf_counter()
             model = taught(name_tagger(said["train"], [0, 1], groups=texts, seed=seed, **PLAYS | options), said["train"], gold["train"], steps=steps, batch_size=64, seed=seed)
@@ -636,7 +636,7 @@ def recorded(
             print(f"{name}: {out[f'{name} seconds']} s", flush=True)
     return out
 
-# %% ../../nbs/applications/named_entities.ipynb #4f507038
+# %% ../../nbs/applications/named_entities.ipynb #27d776d7
 class Marked(NamedTuple):
     "Words, and how probable it is that each is part of a name."
     words: list
