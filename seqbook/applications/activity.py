@@ -7,7 +7,7 @@ __all__ = ['MIRROR', 'SOFT', 'VARY', 'as_right', 'Arms', 'arms', 'frames', 'wind
            'varied', 'joined', 'Joined', 'Observer', 'observer', 'window_decisions', 'trailing', 'delays',
            'leave_one_out', 'recorded', 'Episode', 'episodes']
 
-# %% ../../nbs/applications/activity.ipynb #8394ab3b
+# %% ../../nbs/applications/activity.ipynb #62774aa3
 from time import perf_counter
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from ..optim import AdamW, one_cycle
 from ..rnn_types import Tagger
 from ..training import train
 
-# %% ../../nbs/applications/activity.ipynb #3071d6cd
+# %% ../../nbs/applications/activity.ipynb #2f2b00b7
 MIRROR = np.array([-1, 1, 1, 1, -1, -1], np.float32)  # equation (activity.1)
 
 
@@ -32,7 +32,7 @@ def as_right(
     check_array("recording", recording, ("T", 6), "float")
     return recording if check_flag("right", bool(right)) else recording * MIRROR.astype(recording.dtype)
 
-# %% ../../nbs/applications/activity.ipynb #0d731c23
+# %% ../../nbs/applications/activity.ipynb #16798ea9
 class Arms(NamedTuple):
     "Recordings, all seen as of the right arm."
     recordings: list    # N arrays (T_i, 6)
@@ -50,7 +50,7 @@ def arms(
     recordings = [as_right(data.series[i], data.right[i]) for i in rows]
     return Arms(recordings, data.labels[rows], 2 * data.people[rows] + data.right[rows], data.names)
 
-# %% ../../nbs/applications/activity.ipynb #37213016
+# %% ../../nbs/applications/activity.ipynb #996e1f98
 SOFT = 3.0  # above 1 / SOFT, means count by their logarithm
 
 
@@ -64,7 +64,7 @@ def frames(
     cut = recording[:n * per].reshape(n, per, -1)
     return np.concatenate([np.arcsinh(SOFT * cut.mean(axis=1)), np.log(0.02 + cut.std(axis=1))], axis=1).astype(np.float32)
 
-# %% ../../nbs/applications/activity.ipynb #87e56d78
+# %% ../../nbs/applications/activity.ipynb #4ebd71d4
 def windows(
     recordings,  # list of N arrays (T_i, channels)
     size=200,    # measurements in a window
@@ -91,7 +91,7 @@ def window_statistics(
     return np.concatenate([W.mean(axis=1), W.std(axis=1), W.min(axis=1), W.max(axis=1), *quantiles, steps, spectrum,
                            (C[..., i] * C[..., j]).mean(axis=1)], axis=1)
 
-# %% ../../nbs/applications/activity.ipynb #6e6eb274
+# %% ../../nbs/applications/activity.ipynb #75b35b2f
 def window_model(
     data,        # `Arms` to learn from
     size=200,    # measurements in a window
@@ -109,7 +109,7 @@ def window_model(
              else RandomForestClassifier(300, min_samples_leaf=3, random_state=seed))
     return model.fit(window_statistics(W), data.labels[at])
 
-# %% ../../nbs/applications/activity.ipynb #84aff566
+# %% ../../nbs/applications/activity.ipynb #935d5102
 VARY = {"angle": 0.2, "size": 0.15, "speed": 0.15}  # how much recordings are varied in training
 
 
@@ -138,7 +138,7 @@ def varied(
     at = np.arange(0, len(turned) - 1, faster)
     return np.stack([np.interp(at, np.arange(len(turned)), c) for c in turned.T], axis=1).astype(np.float32)
 
-# %% ../../nbs/applications/activity.ipynb #0eb4c525
+# %% ../../nbs/applications/activity.ipynb #8440b509
 def joined(
     data: Arms,
     rng,                # numpy.random.Generator
@@ -160,7 +160,7 @@ def joined(
         y.append(np.full(len(piece) // per, last))
     return np.concatenate(X), np.concatenate(y)
 
-# %% ../../nbs/applications/activity.ipynb #962f7c10
+# %% ../../nbs/applications/activity.ipynb #b4de4639
 class Joined:
     "Batches of joined recordings, drawn anew for ever: what `train` takes."
 
@@ -194,7 +194,7 @@ class Joined:
         "-> what a resumed run must find unchanged"
         return {"kind": "joined", "batch_size": self.batch_size, "seed": self.seed, "recordings": len(self.data.recordings)}
 
-# %% ../../nbs/applications/activity.ipynb #8fa8ced0
+# %% ../../nbs/applications/activity.ipynb #4e45d1b6
 class Observer(NamedTuple):
     "A network that watches frames, less `centre` and divided by `scale`."
     tagger: Tagger
@@ -244,7 +244,7 @@ def window_decisions(
     P = model.probabilities(list(W))
     return np.array([p[-1].argmax() for p in P])
 
-# %% ../../nbs/applications/activity.ipynb #9f3a7e53
+# %% ../../nbs/applications/activity.ipynb #52def771
 def trailing(
     model,     # of `window_model`
     stream,    # (T, channels)
@@ -274,7 +274,7 @@ def delays(
         out.append(int(stays[0]) if len(stays) else None)
     return out
 
-# %% ../../nbs/applications/activity.ipynb #62dbfa84
+# %% ../../nbs/applications/activity.ipynb #0143b725
 def leave_one_out(
     data,           # of `watch_exercises`
     person: int,    # 1 to 10: who is left out
@@ -325,7 +325,7 @@ def recorded(
         people[str(person)] = r | short | {"network": ["".join(map(str, said)) for said in r["network"]]}
     return {"names": list(data.names), "steps": steps, "seeds": list(seeds), "people": people}
 
-# %% ../../nbs/applications/activity.ipynb #d0bf13e9
+# %% ../../nbs/applications/activity.ipynb #470926be
 class Episode(NamedTuple):
     "What was going on from when to when, in seconds."
     start: float

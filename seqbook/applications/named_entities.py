@@ -8,7 +8,7 @@ __all__ = ['PLAYS', 'entities', 'check_tags', 'Found', 'entity_scores', 'word_sc
            'perceptron_tags', 'Spelled', 'NameTagger', 'name_tagger', 'taught', 'best_path', 'committee_tags',
            'acquainted', 'entity_words', 'known_entities', 'parameters', 'recorded', 'Marked', 'mark']
 
-# %% ../../nbs/applications/named_entities.ipynb #a95aaef7
+# %% ../../nbs/applications/named_entities.ipynb #594428c2
 import re
 from collections import Counter
 from html import escape
@@ -26,7 +26,7 @@ from ..optim import Adam, one_cycle
 from ..rnn import Dense, Embedding, EmbeddingParams, apply, embedding, floating
 from ..rnn_types import Tagger, activation, check_labels, check_list, seed_of
 
-# %% ../../nbs/applications/named_entities.ipynb #2b1c884b
+# %% ../../nbs/applications/named_entities.ipynb #93d26ebb
 def entities(
     tags,   # list of tags: "O", or "B-" or "I-" before a type
 ) -> list:  # of (start, end, type), end exclusive
@@ -48,7 +48,7 @@ def check_tags(name, tags):
             raise ValueError(f"{name}[{t}]: expected O, or B- or I- before a type, got {tag!r:.60}")
     return tags
 
-# %% ../../nbs/applications/named_entities.ipynb #1eb51a04
+# %% ../../nbs/applications/named_entities.ipynb #3fc0cd81
 class Found(NamedTuple):
     "How many there are, how many were marked, and how many of these are right."
     right: int   # marked and right
@@ -73,7 +73,7 @@ class Found(NamedTuple):
     def __str__(self):
         return f"P {self.precision:.3f}  R {self.recall:.3f}  F1 {self.f1:.3f}  ({self.gold} there, {self.marked} marked, {self.right} right)"
 
-# %% ../../nbs/applications/named_entities.ipynb #fa736997
+# %% ../../nbs/applications/named_entities.ipynb #cc3c627a
 def entity_scores(
     gold,       # list of N lists of tags: the right ones
     predicted,  # list of N lists of tags, as long
@@ -97,7 +97,7 @@ def word_scores(
     w = np.ones(g.shape, bool) if where is None else check_array("where", np.concatenate([*map(np.asarray, where)]), g.shape, bool)
     return Found(*(int((s & w).sum()) for s in (g & m, m, g)))
 
-# %% ../../nbs/applications/named_entities.ipynb #83686ee9
+# %% ../../nbs/applications/named_entities.ipynb #6d269c64
 _KINDS = (("9", str.isdigit), ("h", re.compile("[\u3040-\u309f]").match), ("k", re.compile("[\u30a0-\u30ff]").match),
           ("X", str.isupper), ("x", str.islower), ("c", str.isalpha))
 
@@ -121,7 +121,7 @@ def properties(token) -> tuple:
     low = word.lower()
     return low, shape(word), low[:1], low[:2], low[:3], low[-1:], low[-2:], low[-3:], more
 
-# %% ../../nbs/applications/named_entities.ipynb #f6dbf43b
+# %% ../../nbs/applications/named_entities.ipynb #ac31383c
 def counted(
     lists,        # lists of things
     groups=None,  # for each list the text that it is from; None: every occurrence counts
@@ -136,7 +136,7 @@ def spread_over(sentences, groups):
     "For each token the text that its sentence is from; None where there are none."
     return None if groups is None else [g for s, g in zip(sentences, groups, strict=True) for _ in s]
 
-# %% ../../nbs/applications/named_entities.ipynb #564b5e43
+# %% ../../nbs/applications/named_entities.ipynb #2cb4d96e
 class Windows:
     "Properties of the words around a word, as numbers: the input of linear models."
 
@@ -177,7 +177,7 @@ class Windows:
             columns.append(np.array(found).reshape(-1, 3) + n * (2 * r + 1) + 1)
         return np.concatenate(columns, axis=1)
 
-# %% ../../nbs/applications/named_entities.ipynb #8e36f2b6
+# %% ../../nbs/applications/named_entities.ipynb #586c6e77
 class Perceptron:
     "An averaged perceptron that tags from left to right and sees its last two tags. Collins 2002."
 
@@ -221,7 +221,7 @@ class Perceptron:
             out.append([self.tags[k] for k in said[2:]])
         return out
 
-# %% ../../nbs/applications/named_entities.ipynb #17f9d6c5
+# %% ../../nbs/applications/named_entities.ipynb #982722eb
 def feature_matrix(
     features,   # list of arrays (T_i, K): the features that are on
     size: int,  # how many there are
@@ -231,7 +231,7 @@ def feature_matrix(
     X = np.concatenate(features)
     return csr_matrix((np.ones(X.size, np.float32), X.reshape(-1), np.arange(0, X.size + 1, X.shape[1])), (len(X), size))
 
-# %% ../../nbs/applications/named_entities.ipynb #f5c33114
+# %% ../../nbs/applications/named_entities.ipynb #587bbf03
 def linear_model(
     sentences,   # lists of tokens to learn from
     labels,      # lists of 0 and 1
@@ -263,7 +263,7 @@ def best_threshold(
     g, p = np.concatenate([*gold]).astype(bool), np.concatenate([*probabilities])
     return max(np.arange(1, 48) / 50, key=lambda th: (word_scores([g], [p > th]).f1, -abs(th - 0.5)))
 
-# %% ../../nbs/applications/named_entities.ipynb #2c9d404e
+# %% ../../nbs/applications/named_entities.ipynb #cccda9d2
 def perceptron_tags(
     sentences, targets,  # what to learn from
     others,              # list of sentences to tag
@@ -276,7 +276,7 @@ def perceptron_tags(
     model = Perceptron(tags, window.size).fit([window(s) for s in sentences], targets, epochs, seed)
     return model.predict([window(s) for s in others])
 
-# %% ../../nbs/applications/named_entities.ipynb #9f28dc82
+# %% ../../nbs/applications/named_entities.ipynb #84681a40
 class Spelled(NamedTuple):
     "A batch of words: numbers, and the letters of each different spelling once."
     ids: np.ndarray      # (T, B) numbers of the words
@@ -292,7 +292,7 @@ class NameTagger(Tagger):
     kind = "name tagger"
     parts = ("embedding", "alphabet", "speller", "column", "layer", "output")
 
-# %% ../../nbs/applications/named_entities.ipynb #974c169b
+# %% ../../nbs/applications/named_entities.ipynb #a6aad2dc
 def _init(
     self,
     words,            # Vocabulary of words, in small letters, with an unknown one
@@ -351,7 +351,7 @@ def _layers(self, rng, n_word, n_letter, n_spell, n_second, n_a, both):
 
 NameTagger.__init__, NameTagger._layers = _init, _layers
 
-# %% ../../nbs/applications/named_entities.ipynb #e3c4059f
+# %% ../../nbs/applications/named_entities.ipynb #ca31d6bc
 def _token_row(self, name, token):
     "One token as numbers: word, second column, letters of it, and the letters."
     word, more = word_and_more(token)
@@ -389,7 +389,7 @@ def _collate_inputs(self, inputs):
 
 NameTagger.encode_inputs, NameTagger.collate_inputs = _encode_inputs, _collate_inputs
 
-# %% ../../nbs/applications/named_entities.ipynb #b9185ada
+# %% ../../nbs/applications/named_entities.ipynb #4537b65e
 def _spell(self, X, rng):
     "The final states of the speller, looked up for each word -> (T, B, 2 n_spell), pullback"
     C, back_c = self.alphabet(X.letters)
@@ -425,7 +425,7 @@ def _features(self, X, rng=None):
 
     return xp.concatenate([V for V, _ in pieces], axis=-1), pullback
 
-# %% ../../nbs/applications/named_entities.ipynb #3a7270d6
+# %% ../../nbs/applications/named_entities.ipynb #42c9da9f
 def _dropped(self, A, rng):
     "A with features dropped at the model's rate, and the factor that its derivative needs; without `rng` as it is."
     if rng is None or not self.dropout:
@@ -452,7 +452,7 @@ def _logits(self, X, state=None, lengths=None, rng=None):
 
 NameTagger.features, NameTagger.logits = _features, _logits
 
-# %% ../../nbs/applications/named_entities.ipynb #2e74c407
+# %% ../../nbs/applications/named_entities.ipynb #be790fcc
 def name_tagger(
     sentences,      # lists of tokens to learn from
     tags,           # the labels
@@ -487,7 +487,7 @@ def taught(
               **{"progress": False} | options)
     return model
 
-# %% ../../nbs/applications/named_entities.ipynb #2107d322
+# %% ../../nbs/applications/named_entities.ipynb #c349e854
 def best_path(
     P,          # (T, n_y) probabilities of the tags
     tags,       # the tags, in the same order
@@ -508,7 +508,7 @@ def best_path(
         path.append(int(step[path[-1]]))
     return [tags[k] for k in reversed(path)]
 
-# %% ../../nbs/applications/named_entities.ipynb #8092a7cf
+# %% ../../nbs/applications/named_entities.ipynb #0035d32d
 def committee_tags(
     sentences, targets,  # what to learn from
     others,              # list of sentences to tag
@@ -549,7 +549,7 @@ def known_entities(sentences, targets) -> set:
     "The entities of tagged sentences: their words, and last their type."
     return {entity_words(s, a, b) + (kind,) for s, tags in zip(sentences, targets) for a, b, kind in entities(tags)}
 
-# %% ../../nbs/applications/named_entities.ipynb #42cd78b9
+# %% ../../nbs/applications/named_entities.ipynb #9bdfffb7
 def parameters(model) -> int:
     "How many numbers a model has learned."
     return sum(a.size for a in leaves(model.params).values())
@@ -640,7 +640,7 @@ def recorded(
             print(f"{name}: {out[f'{name} seconds']} s", flush=True)
     return out
 
-# %% ../../nbs/applications/named_entities.ipynb #1f9e69fd
+# %% ../../nbs/applications/named_entities.ipynb #02e37803
 class Marked(NamedTuple):
     "Words, and how probable it is that each is part of a name."
     words: list
