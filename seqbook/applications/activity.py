@@ -7,7 +7,7 @@ __all__ = ['MIRROR', 'SOFT', 'VARY', 'as_right', 'Arms', 'arms', 'frames', 'wind
            'varied', 'joined', 'Joined', 'Observer', 'observer', 'window_decisions', 'trailing', 'delays',
            'leave_one_out', 'recorded', 'Episode', 'episodes']
 
-# %% ../../nbs/applications/activity.ipynb #62774aa3
+# %% ../../nbs/applications/activity.ipynb #fa08e18f
 from time import perf_counter
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from ..optim import AdamW, one_cycle
 from ..rnn_types import Tagger
 from ..training import train
 
-# %% ../../nbs/applications/activity.ipynb #2f2b00b7
+# %% ../../nbs/applications/activity.ipynb #45cab3ec
 MIRROR = np.array([-1, 1, 1, 1, -1, -1], np.float32)  # equation (activity.1)
 
 
@@ -32,7 +32,7 @@ def as_right(
     check_array("recording", recording, ("T", 6), "float")
     return recording if check_flag("right", bool(right)) else recording * MIRROR.astype(recording.dtype)
 
-# %% ../../nbs/applications/activity.ipynb #16798ea9
+# %% ../../nbs/applications/activity.ipynb #6f5e2554
 class Arms(NamedTuple):
     "Recordings, all seen as of the right arm."
     recordings: list    # N arrays (T_i, 6)
@@ -50,7 +50,7 @@ def arms(
     recordings = [as_right(data.series[i], data.right[i]) for i in rows]
     return Arms(recordings, data.labels[rows], 2 * data.people[rows] + data.right[rows], data.names)
 
-# %% ../../nbs/applications/activity.ipynb #996e1f98
+# %% ../../nbs/applications/activity.ipynb #e651875d
 SOFT = 3.0  # above 1 / SOFT, means count by their logarithm
 
 
@@ -64,7 +64,7 @@ def frames(
     cut = recording[:n * per].reshape(n, per, -1)
     return np.concatenate([np.arcsinh(SOFT * cut.mean(axis=1)), np.log(0.02 + cut.std(axis=1))], axis=1).astype(np.float32)
 
-# %% ../../nbs/applications/activity.ipynb #4ebd71d4
+# %% ../../nbs/applications/activity.ipynb #812a05db
 def windows(
     recordings,  # list of N arrays (T_i, channels)
     size=200,    # measurements in a window
@@ -91,7 +91,7 @@ def window_statistics(
     return np.concatenate([W.mean(axis=1), W.std(axis=1), W.min(axis=1), W.max(axis=1), *quantiles, steps, spectrum,
                            (C[..., i] * C[..., j]).mean(axis=1)], axis=1)
 
-# %% ../../nbs/applications/activity.ipynb #75b35b2f
+# %% ../../nbs/applications/activity.ipynb #32a71f74
 def window_model(
     data,        # `Arms` to learn from
     size=200,    # measurements in a window
@@ -109,7 +109,7 @@ def window_model(
              else RandomForestClassifier(300, min_samples_leaf=3, random_state=seed))
     return model.fit(window_statistics(W), data.labels[at])
 
-# %% ../../nbs/applications/activity.ipynb #935d5102
+# %% ../../nbs/applications/activity.ipynb #94dcf05f
 VARY = {"angle": 0.2, "size": 0.15, "speed": 0.15}  # how much recordings are varied in training
 
 
@@ -138,7 +138,7 @@ def varied(
     at = np.arange(0, len(turned) - 1, faster)
     return np.stack([np.interp(at, np.arange(len(turned)), c) for c in turned.T], axis=1).astype(np.float32)
 
-# %% ../../nbs/applications/activity.ipynb #8440b509
+# %% ../../nbs/applications/activity.ipynb #0fe9777d
 def joined(
     data: Arms,
     rng,                # numpy.random.Generator
@@ -160,7 +160,7 @@ def joined(
         y.append(np.full(len(piece) // per, last))
     return np.concatenate(X), np.concatenate(y)
 
-# %% ../../nbs/applications/activity.ipynb #b4de4639
+# %% ../../nbs/applications/activity.ipynb #e7a9f931
 class Joined:
     "Batches of joined recordings, drawn anew for ever: what `train` takes."
 
@@ -194,7 +194,7 @@ class Joined:
         "-> what a resumed run must find unchanged"
         return {"kind": "joined", "batch_size": self.batch_size, "seed": self.seed, "recordings": len(self.data.recordings)}
 
-# %% ../../nbs/applications/activity.ipynb #4e45d1b6
+# %% ../../nbs/applications/activity.ipynb #95d61b41
 class Observer(NamedTuple):
     "A network that watches frames, less `centre` and divided by `scale`."
     tagger: Tagger
@@ -244,7 +244,7 @@ def window_decisions(
     P = model.probabilities(list(W))
     return np.array([p[-1].argmax() for p in P])
 
-# %% ../../nbs/applications/activity.ipynb #52def771
+# %% ../../nbs/applications/activity.ipynb #6ca8d776
 def trailing(
     model,     # of `window_model`
     stream,    # (T, channels)
@@ -274,7 +274,7 @@ def delays(
         out.append(int(stays[0]) if len(stays) else None)
     return out
 
-# %% ../../nbs/applications/activity.ipynb #0143b725
+# %% ../../nbs/applications/activity.ipynb #6ad9db65
 def leave_one_out(
     data,           # of `watch_exercises`
     person: int,    # 1 to 10: who is left out
@@ -325,7 +325,7 @@ def recorded(
         people[str(person)] = r | short | {"network": ["".join(map(str, said)) for said in r["network"]]}
     return {"names": list(data.names), "steps": steps, "seeds": list(seeds), "people": people}
 
-# %% ../../nbs/applications/activity.ipynb #470926be
+# %% ../../nbs/applications/activity.ipynb #db949b7e
 class Episode(NamedTuple):
     "What was going on from when to when, in seconds."
     start: float
