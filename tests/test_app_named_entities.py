@@ -96,7 +96,7 @@ def test_best_path_never_continues_nothing():
     assert best_path(np.zeros((0, 4)), tags) == []
 
 
-@pytest.mark.parametrize("options", [{}, {"both": False}, {"n_spell": 0}, {"n_word": 0}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"both": False}, {"n_spell": 0}, {"n_word": 0}, {"shapes": False}], ids=str)
 def test_gradients(options):
     said = [[("Ann", "N"), ("sees", "V")], [("Bob", "N")], [("a", "D"), ("sea", "N"), ("sees", "V")]]
     model = name_tagger(said, [0, 1], **{"n_word": 3, "n_letter": 2, "n_spell": 2, "n_second": 2, "n_a": 3} | options, dtype=np.float64)
@@ -154,6 +154,7 @@ WORDS = Vocabulary.build(["a"], end=None)
     (lambda: NameTagger(WORDS, WORDS, [0, 1], dropout=1.0), "dropout"),
     (lambda: NameTagger(WORDS, WORDS, [0, 1]).predict(["ab"]), r"inputs\[0\]"),
     (lambda: NameTagger(WORDS, WORDS, [0, 1]).predict([[("a", "N")]]), r"inputs\[0\]\[0\]: expected a word"),
+    (lambda: NameTagger(WORDS, WORDS, [0, 1], shapes=True), "shapes: expected a Vocabulary second"),
     (lambda: NameTagger(WORDS, WORDS, [0, 1], WORDS).predict([["a"]]), r"inputs\[0\]\[0\]: expected a pair"),
     (lambda: best_path(np.ones((2, 3)), ["O", "B-X"]), "P: expected"),
     (lambda: Windows([["a"]], width=-1), "width"),

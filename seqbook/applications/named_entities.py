@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['OUTSIDE', 'PLAYS', 'entities', 'check_tags', 'Found', 'entity_scores', 'word_scores', 'shape', 'word_and_more',
            'properties', 'counted', 'spread_over', 'Windows', 'Perceptron', 'feature_matrix', 'linear_model',
-           'best_threshold', 'perceptron_tags', 'Spelled', 'NameTagger', 'name_tagger', 'taught', 'best_path',
-           'with_shapes', 'committee_tags', 'acquainted', 'entity_words', 'known_entities', 'parameters', 'recorded',
+           'best_threshold', 'perceptron_tags', 'Spelled', 'NameTagger', 'with_shape', 'name_tagger', 'taught',
+           'best_path', 'committee_tags', 'acquainted', 'entity_words', 'known_entities', 'parameters', 'recorded',
            'Marked', 'mark']
 
-# %% ../../nbs/applications/named_entities.ipynb #e6036655
+# %% ../../nbs/applications/named_entities.ipynb #8e55730d
 import re
 from collections import Counter
 from html import escape
@@ -27,7 +27,7 @@ from ..optim import Adam, one_cycle
 from ..rnn import Dense, Embedding, EmbeddingParams, apply, embedding, floating
 from ..rnn_types import Tagger, activation, check_labels, check_list, seed_of
 
-# %% ../../nbs/applications/named_entities.ipynb #6acb63e1
+# %% ../../nbs/applications/named_entities.ipynb #1ba9a4f2
 def entities(
     tags,   # list of tags: "O", or "B-" or "I-" before a type
 ) -> list:  # of (start, end, type), end exclusive
@@ -49,7 +49,7 @@ def check_tags(name, tags):
             raise ValueError(f"{name}[{t}]: expected O, or B- or I- before a type, got {tag!r:.60}")
     return tags
 
-# %% ../../nbs/applications/named_entities.ipynb #6870da55
+# %% ../../nbs/applications/named_entities.ipynb #1a6a5ff7
 class Found(NamedTuple):
     "How many there are, how many were marked, and how many of these are right."
     right: int   # marked and right
@@ -74,7 +74,7 @@ class Found(NamedTuple):
     def __str__(self):
         return f"P {self.precision:.3f}  R {self.recall:.3f}  F1 {self.f1:.3f}  ({self.gold} there, {self.marked} marked, {self.right} right)"
 
-# %% ../../nbs/applications/named_entities.ipynb #6e0b92a3
+# %% ../../nbs/applications/named_entities.ipynb #9b2077e4
 def entity_scores(
     gold,       # list of N lists of tags: the right ones
     predicted,  # list of N lists of tags, as long
@@ -98,7 +98,7 @@ def word_scores(
     w = np.ones(g.shape, bool) if where is None else check_array("where", np.concatenate([*map(np.asarray, where)]), g.shape, bool)
     return Found(*(int((s & w).sum()) for s in (g & m, m, g)))
 
-# %% ../../nbs/applications/named_entities.ipynb #7687223e
+# %% ../../nbs/applications/named_entities.ipynb #45b5d9df
 _KINDS = (("9", str.isdigit), ("h", re.compile("[\u3040-\u309f]").match), ("k", re.compile("[\u30a0-\u30ff]").match),
           ("X", str.isupper), ("x", str.islower), ("c", str.isalpha))
 
@@ -122,7 +122,7 @@ def properties(token) -> tuple:
     low = word.lower()
     return low, shape(word), low[:1], low[:2], low[:3], low[-1:], low[-2:], low[-3:], more
 
-# %% ../../nbs/applications/named_entities.ipynb #14d4e775
+# %% ../../nbs/applications/named_entities.ipynb #11c35d0f
 def counted(
     lists,        # lists of things
     groups=None,  # for each list the text that it is from; None: every occurrence counts
@@ -137,7 +137,7 @@ def spread_over(sentences, groups):
     "For each token the text that its sentence is from; None where there are none."
     return None if groups is None else [g for s, g in zip(sentences, groups, strict=True) for _ in s]
 
-# %% ../../nbs/applications/named_entities.ipynb #dd273cbe
+# %% ../../nbs/applications/named_entities.ipynb #9d3a2e22
 OUTSIDE = object()  # stands for the properties of words before and after the sentence
 
 
@@ -182,7 +182,7 @@ class Windows:
             columns.append(np.array(found).reshape(-1, 3) + n * (2 * r + 1) + 1)
         return np.concatenate(columns, axis=1)
 
-# %% ../../nbs/applications/named_entities.ipynb #15ca28ae
+# %% ../../nbs/applications/named_entities.ipynb #ec414df7
 class Perceptron:
     "An averaged perceptron that tags from left to right and sees its last two tags. Collins 2002."
 
@@ -226,7 +226,7 @@ class Perceptron:
             out.append([self.tags[k] for k in said[2:]])
         return out
 
-# %% ../../nbs/applications/named_entities.ipynb #2f140a68
+# %% ../../nbs/applications/named_entities.ipynb #9a0e933b
 def feature_matrix(
     features,   # list of arrays (T_i, K): the features that are on
     size: int,  # how many there are
@@ -236,7 +236,7 @@ def feature_matrix(
     X = np.concatenate(features)
     return csr_matrix((np.ones(X.size, np.float32), X.reshape(-1), np.arange(0, X.size + 1, X.shape[1])), (len(X), size))
 
-# %% ../../nbs/applications/named_entities.ipynb #8ec32f88
+# %% ../../nbs/applications/named_entities.ipynb #836b022c
 def linear_model(
     sentences,   # lists of tokens to learn from
     labels,      # lists of 0 and 1
@@ -268,7 +268,7 @@ def best_threshold(
     g, p = np.concatenate([*gold]).astype(bool), np.concatenate([*probabilities])
     return max(np.arange(1, 48) / 50, key=lambda th: (word_scores([g], [p > th]).f1, -abs(th - 0.5)))
 
-# %% ../../nbs/applications/named_entities.ipynb #66fd382d
+# %% ../../nbs/applications/named_entities.ipynb #4683b40e
 def perceptron_tags(
     sentences, targets,  # what to learn from
     others,              # list of sentences to tag
@@ -281,7 +281,7 @@ def perceptron_tags(
     model = Perceptron(tags, window.size).fit([window(s) for s in sentences], targets, epochs, seed)
     return model.predict([window(s) for s in others])
 
-# %% ../../nbs/applications/named_entities.ipynb #93367845
+# %% ../../nbs/applications/named_entities.ipynb #98d6bbda
 class Spelled(NamedTuple):
     "A batch of words: numbers, and the letters of each different spelling once."
     ids: np.ndarray      # (T, B) numbers of the words
@@ -297,13 +297,14 @@ class NameTagger(Tagger):
     kind = "name tagger"
     parts = ("embedding", "alphabet", "speller", "column", "layer", "output")
 
-# %% ../../nbs/applications/named_entities.ipynb #ac4d48f8
+# %% ../../nbs/applications/named_entities.ipynb #89f70fb0
 def _init(
     self,
     words,            # Vocabulary of words, in small letters, with an unknown one
     letters,          # Vocabulary of letters, with an unknown one
     tags,             # the labels
     second=None,      # Vocabulary of a second column, such as parts of speech; tokens are then pairs
+    shapes=False,     # is the shape of the word in the second column, alone or behind what a pair brings?
     n_word=32,        # features of a word's number; 0: words are known by letters only
     n_letter=16,      # features of a letter
     n_spell=16,       # units that read the letters, in each direction; 0: words are known by number only
@@ -323,9 +324,11 @@ def _init(
     if not n_word + n_spell:
         raise ValueError("n_word, n_spell: expected at least one above 0, got 0 for both")
     (rng, seed), self.dtype = seed_of(seed), floating(dtype)
-    self.words, self.letters, self.more, self.longest = words, letters, second, longest
+    self.words, self.letters, self.more, self.longest, self.shapes = words, letters, second, longest, check_flag("shapes", shapes)
+    if shapes and second is None:
+        raise ValueError("shapes: expected a Vocabulary second that holds them, got None")
     self.dropout = check_number("dropout", dropout, 0, 1, brackets="[)")
-    self._arguments = {"words": words, "letters": letters, "tags": self.tags, "second": second, "n_word": n_word, "n_letter": n_letter,
+    self._arguments = {"words": words, "letters": letters, "tags": self.tags, "second": second, "shapes": shapes, "n_word": n_word, "n_letter": n_letter,
                        "n_spell": n_spell, "n_second": n_second, "n_a": n_a, "both": check_flag("both", both), "dropout": dropout,
                        "longest": longest, "seed": seed, "dtype": self.dtype.name}
     self._layers(rng, n_word, n_letter, n_spell, n_second, n_a, both)
@@ -356,10 +359,17 @@ def _layers(self, rng, n_word, n_letter, n_spell, n_second, n_a, both):
 
 NameTagger.__init__, NameTagger._layers = _init, _layers
 
-# %% ../../nbs/applications/named_entities.ipynb #bf952a54
+# %% ../../nbs/applications/named_entities.ipynb #3c2de626
+def with_shape(word: str, more=None) -> str:
+    "The second column of a word that is to tell its shape too."
+    return shape(word) if more is None else f"{more} {shape(word)}"
+
+
 def _token_row(self, name, token):
     "One token as numbers: word, second column, letters of it, and the letters."
     word, more = word_and_more(token)
+    if isinstance(word, str) and word and self.shapes:
+        more = with_shape(word, more)
     if not isinstance(word, str) or not word or (more is None) != (self.more is None):
         wanted = "a word" if self.more is None else "a pair (word, second column)"
         raise ValueError(f"{name}: expected {wanted}, got {token!r:.60}")
@@ -394,7 +404,7 @@ def _collate_inputs(self, inputs):
 
 NameTagger.encode_inputs, NameTagger.collate_inputs = _encode_inputs, _collate_inputs
 
-# %% ../../nbs/applications/named_entities.ipynb #2e7a3e0b
+# %% ../../nbs/applications/named_entities.ipynb #ffd19fa6
 def _spell(self, X, rng):
     "The final states of the speller, looked up for each word -> (T, B, 2 n_spell), pullback"
     C, back_c = self.alphabet(X.letters)
@@ -430,7 +440,7 @@ def _features(self, X, rng=None):
 
     return xp.concatenate([V for V, _ in pieces], axis=-1), pullback
 
-# %% ../../nbs/applications/named_entities.ipynb #1068de57
+# %% ../../nbs/applications/named_entities.ipynb #ea1cd25a
 def _dropped(self, A, rng):
     "A with features dropped at the model's rate, and the factor that its derivative needs; without `rng` as it is."
     if rng is None or not self.dropout:
@@ -457,22 +467,23 @@ def _logits(self, X, state=None, lengths=None, rng=None):
 
 NameTagger.features, NameTagger.logits = _features, _logits
 
-# %% ../../nbs/applications/named_entities.ipynb #960d4486
+# %% ../../nbs/applications/named_entities.ipynb #d8dabe88
 def name_tagger(
     sentences,      # lists of tokens to learn from
     tags,           # the labels
     alpha=1.0,      # a word with the count k is hidden at rate alpha / (alpha + k) in training; 0: none
     min_count=1,    # words with a lower count have no number
     groups=None,    # for each sentence the text that it is from: k counts texts; None: k counts occurrences
+    shapes=True,    # tell the shape of each word in its second column
     **options,      # of NameTagger
 ) -> NameTagger:
     "A tagger whose vocabularies are those of the sentences, and that learns to do without rare words."
     tokens = [word_and_more(t) for s in check_list("sentences", sentences) for t in s]
-    pairs = Counter(m for _, m in tokens if m is not None)
+    pairs = Counter(with_shape(w, m) if shapes else m for w, m in tokens if shapes or m is not None)
     counts = counted(([word_and_more(t)[0].lower() for t in s] for s in sentences), groups)
     words = Vocabulary.build(counts, min_count=min_count, end=None)
     letters = Vocabulary.build(Counter(c for w in {w for w, _ in tokens} for c in w), end=None)
-    model = NameTagger(words, letters, tags, Vocabulary.build(pairs, end=None) if pairs else None, **options)
+    model = NameTagger(words, letters, tags, Vocabulary.build(pairs, end=None) if pairs else None, shapes, **options)
     alpha = check_number("alpha", alpha, 0)
     model.hide = np.array([alpha / (alpha + max(counts[w], 1)) for w in words])
     return model
@@ -492,7 +503,7 @@ def taught(
               **{"progress": False} | options)
     return model
 
-# %% ../../nbs/applications/named_entities.ipynb #ca63a60e
+# %% ../../nbs/applications/named_entities.ipynb #b2f150ff
 def best_path(
     P,          # (T, n_y) probabilities of the tags
     tags,       # the tags, in the same order
@@ -513,14 +524,7 @@ def best_path(
         path.append(int(step[path[-1]]))
     return [tags[k] for k in reversed(path)]
 
-# %% ../../nbs/applications/named_entities.ipynb #d3b18dd6
-def with_shapes(
-    sentence,  # list of pairs (word, part of speech)
-) -> list:     # of pairs (word, part of speech and shape)
-    "The second column, with the shape of the word beside it."
-    return [(w, f"{part} {shape(w)}") for w, part in sentence]
-
-
+# %% ../../nbs/applications/named_entities.ipynb #a181a52e
 def committee_tags(
     sentences, targets,  # what to learn from
     others,              # list of sentences to tag
@@ -561,7 +565,7 @@ def known_entities(sentences, targets) -> set:
     "The entities of tagged sentences: their words, and last their type."
     return {entity_words(s, a, b) + (kind,) for s, tags in zip(sentences, targets) for a, b, kind in entities(tags)}
 
-# %% ../../nbs/applications/named_entities.ipynb #fb80b5c4
+# %% ../../nbs/applications/named_entities.ipynb #76c09e96
 def parameters(model) -> int:
     "How many numbers a model has learned."
     return sum(a.size for a in leaves(model.params).values())
@@ -591,7 +595,7 @@ def _recorded_plays(steps, seeds):
     seen, out = {w.lower() for s, y in zip(said["train"], gold["train"]) for w, k in zip(s, y) if k}, {}
     linear = linear_model(said["train"], gold["train"], groups=texts)
     out["linear"] = [_play_figures(data, gold, {part: linear(said[part]) for part in ("valid", "test")}, seen) | {"parameters": linear.size}]
-    for name, options, count in (("both", {}, len(seeds)), ("forward", {"both": False}, len(seeds)), ("no letters", {"n_spell": 0}, 1), ("no numbers", {"n_word": 0}, 1), ("nothing hidden", {"alpha": 0}, 1)):
+    for name, options, count in (("both", {}, len(seeds)), ("forward", {"both": False}, len(seeds)), ("no letters", {"n_spell": 0}, 1), ("no numbers", {"n_word": 0}, 1), ("no shapes", {"shapes": False}, 1), ("nothing hidden", {"alpha": 0}, 1)):
         out[name], sums = [], {"valid": 0, "test": 0}
         for seed in seeds[:count]:
             start = perf_counter()
@@ -610,15 +614,14 @@ def _recorded_corpus(steps, seeds, folds):
     "Ten parts, each tagged by models that learned from the others."
     from seqbook.datasets import hironsan
     data = hironsan()
-    plain = [list(zip(*columns)) for columns in zip(data.words, data.speech)]
-    tokens = [with_shapes(s) for s in plain]
+    tokens = [list(zip(*columns)) for columns in zip(data.words, data.speech)]
     tags = ["O", *sorted({tag for row in data.tags for tag in row} - {"O"})]
     gold, said, said_of, out = [], {"perceptron": [], "committee": [], "forward": []}, [[] for _ in seeds], {}
     sides = {name: {"seen": np.zeros(3, int), "not seen": np.zeros(3, int)} for name in ("perceptron", "committee")}
     for rows in np.array_split(np.arange(len(tokens)), folds):
         rest = np.setdiff1d(np.arange(len(tokens)), rows)
         learn, others, right = ([tokens[i] for i in rest], [data.tags[i] for i in rest]), [tokens[i] for i in rows], [data.tags[i] for i in rows]
-        new = {"perceptron": perceptron_tags([plain[i] for i in rest], learn[1], [plain[i] for i in rows], tags)}
+        new = {"perceptron": perceptron_tags(*learn, others, tags)}
         new["committee"], alone = committee_tags(*learn, others, tags, seeds, steps)
         new["forward"] = committee_tags(*learn, others, tags, seeds[:1], steps, both=False)[0]
         known = known_entities(*learn)
@@ -653,7 +656,7 @@ def recorded(
             print(f"{name}: {out[f'{name} seconds']} s", flush=True)
     return out
 
-# %% ../../nbs/applications/named_entities.ipynb #2ff36057
+# %% ../../nbs/applications/named_entities.ipynb #aab817f7
 class Marked(NamedTuple):
     "Words, and how probable it is that each is part of a name."
     words: list
