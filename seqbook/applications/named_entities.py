@@ -9,7 +9,7 @@ __all__ = ['OUTSIDE', 'PLAYS', 'entities', 'check_tags', 'Found', 'entity_scores
            'best_path', 'committee_tags', 'acquainted', 'entity_words', 'known_entities', 'parameters', 'recorded',
            'Marked', 'mark']
 
-# %% ../../nbs/applications/named_entities.ipynb #8e55730d
+# %% ../../nbs/applications/named_entities.ipynb #465ba72e
 import re
 from collections import Counter
 from html import escape
@@ -27,7 +27,7 @@ from ..optim import Adam, one_cycle
 from ..rnn import Dense, Embedding, EmbeddingParams, apply, embedding, floating
 from ..rnn_types import Tagger, activation, check_labels, check_list, seed_of
 
-# %% ../../nbs/applications/named_entities.ipynb #1ba9a4f2
+# %% ../../nbs/applications/named_entities.ipynb #fcdb3ad5
 def entities(
     tags,   # list of tags: "O", or "B-" or "I-" before a type
 ) -> list:  # of (start, end, type), end exclusive
@@ -49,7 +49,7 @@ def check_tags(name, tags):
             raise ValueError(f"{name}[{t}]: expected O, or B- or I- before a type, got {tag!r:.60}")
     return tags
 
-# %% ../../nbs/applications/named_entities.ipynb #1a6a5ff7
+# %% ../../nbs/applications/named_entities.ipynb #d38b0e1d
 class Found(NamedTuple):
     "How many there are, how many were marked, and how many of these are right."
     right: int   # marked and right
@@ -74,7 +74,7 @@ class Found(NamedTuple):
     def __str__(self):
         return f"P {self.precision:.3f}  R {self.recall:.3f}  F1 {self.f1:.3f}  ({self.gold} there, {self.marked} marked, {self.right} right)"
 
-# %% ../../nbs/applications/named_entities.ipynb #9b2077e4
+# %% ../../nbs/applications/named_entities.ipynb #53ce2bb7
 def entity_scores(
     gold,       # list of N lists of tags: the right ones
     predicted,  # list of N lists of tags, as long
@@ -98,7 +98,7 @@ def word_scores(
     w = np.ones(g.shape, bool) if where is None else check_array("where", np.concatenate([*map(np.asarray, where)]), g.shape, bool)
     return Found(*(int((s & w).sum()) for s in (g & m, m, g)))
 
-# %% ../../nbs/applications/named_entities.ipynb #45b5d9df
+# %% ../../nbs/applications/named_entities.ipynb #6ff8273a
 _KINDS = (("9", str.isdigit), ("h", re.compile("[\u3040-\u309f]").match), ("k", re.compile("[\u30a0-\u30ff]").match),
           ("X", str.isupper), ("x", str.islower), ("c", str.isalpha))
 
@@ -122,7 +122,7 @@ def properties(token) -> tuple:
     low = word.lower()
     return low, shape(word), low[:1], low[:2], low[:3], low[-1:], low[-2:], low[-3:], more
 
-# %% ../../nbs/applications/named_entities.ipynb #11c35d0f
+# %% ../../nbs/applications/named_entities.ipynb #0359685a
 def counted(
     lists,        # lists of things
     groups=None,  # for each list the text that it is from; None: every occurrence counts
@@ -137,7 +137,7 @@ def spread_over(sentences, groups):
     "For each token the text that its sentence is from; None where there are none."
     return None if groups is None else [g for s, g in zip(sentences, groups, strict=True) for _ in s]
 
-# %% ../../nbs/applications/named_entities.ipynb #9d3a2e22
+# %% ../../nbs/applications/named_entities.ipynb #4d8864ba
 OUTSIDE = object()  # stands for the properties of words before and after the sentence
 
 
@@ -182,7 +182,7 @@ class Windows:
             columns.append(np.array(found).reshape(-1, 3) + n * (2 * r + 1) + 1)
         return np.concatenate(columns, axis=1)
 
-# %% ../../nbs/applications/named_entities.ipynb #ec414df7
+# %% ../../nbs/applications/named_entities.ipynb #bfb9e27c
 class Perceptron:
     "An averaged perceptron that tags from left to right and sees its last two tags. Collins 2002."
 
@@ -226,7 +226,7 @@ class Perceptron:
             out.append([self.tags[k] for k in said[2:]])
         return out
 
-# %% ../../nbs/applications/named_entities.ipynb #9a0e933b
+# %% ../../nbs/applications/named_entities.ipynb #61b4134c
 def feature_matrix(
     features,   # list of arrays (T_i, K): the features that are on
     size: int,  # how many there are
@@ -236,7 +236,7 @@ def feature_matrix(
     X = np.concatenate(features)
     return csr_matrix((np.ones(X.size, np.float32), X.reshape(-1), np.arange(0, X.size + 1, X.shape[1])), (len(X), size))
 
-# %% ../../nbs/applications/named_entities.ipynb #836b022c
+# %% ../../nbs/applications/named_entities.ipynb #3e81b3ac
 def linear_model(
     sentences,   # lists of tokens to learn from
     labels,      # lists of 0 and 1
@@ -268,7 +268,7 @@ def best_threshold(
     g, p = np.concatenate([*gold]).astype(bool), np.concatenate([*probabilities])
     return max(np.arange(1, 48) / 50, key=lambda th: (word_scores([g], [p > th]).f1, -abs(th - 0.5)))
 
-# %% ../../nbs/applications/named_entities.ipynb #4683b40e
+# %% ../../nbs/applications/named_entities.ipynb #51cb6d9b
 def perceptron_tags(
     sentences, targets,  # what to learn from
     others,              # list of sentences to tag
@@ -281,7 +281,7 @@ def perceptron_tags(
     model = Perceptron(tags, window.size).fit([window(s) for s in sentences], targets, epochs, seed)
     return model.predict([window(s) for s in others])
 
-# %% ../../nbs/applications/named_entities.ipynb #98d6bbda
+# %% ../../nbs/applications/named_entities.ipynb #2fbcf020
 class Spelled(NamedTuple):
     "A batch of words: numbers, and the letters of each different spelling once."
     ids: np.ndarray      # (T, B) numbers of the words
@@ -297,7 +297,7 @@ class NameTagger(Tagger):
     kind = "name tagger"
     parts = ("embedding", "alphabet", "speller", "column", "layer", "output")
 
-# %% ../../nbs/applications/named_entities.ipynb #89f70fb0
+# %% ../../nbs/applications/named_entities.ipynb #d67bb70b
 def _init(
     self,
     words,            # Vocabulary of words, in small letters, with an unknown one
@@ -359,7 +359,7 @@ def _layers(self, rng, n_word, n_letter, n_spell, n_second, n_a, both):
 
 NameTagger.__init__, NameTagger._layers = _init, _layers
 
-# %% ../../nbs/applications/named_entities.ipynb #3c2de626
+# %% ../../nbs/applications/named_entities.ipynb #9c4b64b6
 def with_shape(word: str, more=None) -> str:
     "The second column of a word that is to tell its shape too."
     return shape(word) if more is None else f"{more} {shape(word)}"
@@ -404,7 +404,7 @@ def _collate_inputs(self, inputs):
 
 NameTagger.encode_inputs, NameTagger.collate_inputs = _encode_inputs, _collate_inputs
 
-# %% ../../nbs/applications/named_entities.ipynb #ffd19fa6
+# %% ../../nbs/applications/named_entities.ipynb #1b3e9d51
 def _spell(self, X, rng):
     "The final states of the speller, looked up for each word -> (T, B, 2 n_spell), pullback"
     C, back_c = self.alphabet(X.letters)
@@ -440,7 +440,7 @@ def _features(self, X, rng=None):
 
     return xp.concatenate([V for V, _ in pieces], axis=-1), pullback
 
-# %% ../../nbs/applications/named_entities.ipynb #ea1cd25a
+# %% ../../nbs/applications/named_entities.ipynb #15f9f2fd
 def _dropped(self, A, rng):
     "A with features dropped at the model's rate, and the factor that its derivative needs; without `rng` as it is."
     if rng is None or not self.dropout:
@@ -467,7 +467,7 @@ def _logits(self, X, state=None, lengths=None, rng=None):
 
 NameTagger.features, NameTagger.logits = _features, _logits
 
-# %% ../../nbs/applications/named_entities.ipynb #d8dabe88
+# %% ../../nbs/applications/named_entities.ipynb #0177aea8
 def name_tagger(
     sentences,      # lists of tokens to learn from
     tags,           # the labels
@@ -503,7 +503,7 @@ def taught(
               **{"progress": False} | options)
     return model
 
-# %% ../../nbs/applications/named_entities.ipynb #b2f150ff
+# %% ../../nbs/applications/named_entities.ipynb #4a3a2168
 def best_path(
     P,          # (T, n_y) probabilities of the tags
     tags,       # the tags, in the same order
@@ -524,7 +524,7 @@ def best_path(
         path.append(int(step[path[-1]]))
     return [tags[k] for k in reversed(path)]
 
-# %% ../../nbs/applications/named_entities.ipynb #a181a52e
+# %% ../../nbs/applications/named_entities.ipynb #ce226da9
 def committee_tags(
     sentences, targets,  # what to learn from
     others,              # list of sentences to tag
@@ -565,7 +565,7 @@ def known_entities(sentences, targets) -> set:
     "The entities of tagged sentences: their words, and last their type."
     return {entity_words(s, a, b) + (kind,) for s, tags in zip(sentences, targets) for a, b, kind in entities(tags)}
 
-# %% ../../nbs/applications/named_entities.ipynb #76c09e96
+# %% ../../nbs/applications/named_entities.ipynb #a8be81e4
 def parameters(model) -> int:
     "How many numbers a model has learned."
     return sum(a.size for a in leaves(model.params).values())
@@ -656,7 +656,7 @@ def recorded(
             print(f"{name}: {out[f'{name} seconds']} s", flush=True)
     return out
 
-# %% ../../nbs/applications/named_entities.ipynb #aab817f7
+# %% ../../nbs/applications/named_entities.ipynb #fdbfacc2
 class Marked(NamedTuple):
     "Words, and how probable it is that each is part of a name."
     words: list
