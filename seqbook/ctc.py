@@ -343,7 +343,7 @@ def edit_distance(
         before, row[0] = row[0], i
         for j, y in enumerate(b, 1):
             before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
-    return row[-1]
+    return int(row[-1])
 
 # %% ../nbs/practice/ctc.ipynb #dedbdd81
 class Transcript(NamedTuple):
