@@ -1,6 +1,8 @@
 """What the tests share: a report of what was skipped for want of a GPU or a peer, by name, and a browser."""
+import gc
 import os
 import shutil
+import warnings
 from collections import Counter
 
 import agreement
@@ -43,6 +45,15 @@ def pytest_terminal_summary(terminalreporter):
     if skipped:
         names = ", ".join(f"{name} ({n})" for name, n in skipped.items())
         terminalreporter.write_line(f"{skipped.total()} GPU tests were skipped, not passed: {names}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_behind():
+    "Event loops that runners of notebooks leave open go here, and not in the middle of a test that takes warnings for errors."
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture
