@@ -97,6 +97,74 @@ def test_any_number_of_threads(unit, options, dtype, n, threads, monkeypatch):
         compare(unit, options, np.arange(B) % 6, T=5, B=B, n_x=3, n_a=33, dtype=dtype)
 
 
+LSTMS = pytest.mark.parametrize("unit, options", [(u, o) for u, o in BARE if u.name.startswith("lstm")], ids=label)
+
+
+@pytest.fixture
+def lines(monkeypatch):
+    "Where the threads of each call have met; they wait for each other as long as it takes."
+    seen, line = [], k.Plan.line
+
+    def kept(self):
+        parts, where = line(self)
+        seen.append(where)
+        return parts, where
+
+    monkeypatch.setattr(k, "TURNS", 10**12)
+    monkeypatch.setattr(k.Plan, "line", kept)
+    return seen
+
+
+@DTYPES
+@LSTMS
+def test_units_shared_by_threads_that_meet(unit, options, dtype, threads, lines, monkeypatch):
+    threads(3)
+    plan = k.Plan.__init__
+
+    def at_work(self, *sizes):
+        plan(self, *sizes)
+        self.products = 3
+
+    monkeypatch.setattr(k.Plan, "__init__", at_work)
+    for B, n_a in ((1, 100), (2, 20), (12, 70)):
+        lines.clear()
+        compare(unit, options, np.arange(B) % 6, T=5, B=B, n_x=3, n_a=n_a, dtype=dtype)
+        panels = -(-n_a * np.dtype(dtype).itemsize // k.BYTES)
+        assert [line[k.INSIDE] for line in lines] == [min(3, panels)]
+        assert all(line[k.MET] == 5 * line[k.INSIDE] * (line[k.INSIDE] > 1) for line in lines)
+
+
+def test_examples_or_units_the_same_bits(threads, lines, monkeypatch):
+    unit, options = next((u, o) for u, o in CASES if u.name == "lstm")
+    p, X, state = case(unit, T=20, B=16, n_x=32, n_a=96, dtype=np.float32)
+    work = lambda: run(compiled(unit), p, X, state, None, **options)
+    threads(1)
+    want = work()
+    threads(2)
+    for cache, shared in ((2**20, 0), (0, 2)):
+        monkeypatch.setattr(k, "CACHE", cache)
+        got = work()
+        assert all(np.array_equal(got[name], want[name]) for name in want)
+        assert lines[-1].size == 0 if not shared else lines[-1][k.INSIDE] == shared
+
+
+def test_who_comes_too_late_finds_nothing_to_do():
+    m = k.Plan(np.ones((3, 2, 4), np.float32), 40, 4, None)
+    p = tree_map(k.native, LSTM(4, 40, seed=1).params)
+    W, bias = k.pack(m, p, range(4), range(4), 1)
+    A, C, G, line = m.states(0), m.states(0), m.buffer(3, 2, 4, m.width), np.zeros(k.LINE, np.int64)
+    line[k.PATIENT] = 5  # and then the one who has come does all of it
+    given = line, k.native(np.ones((3, 2, 4), np.float32)), W, k.starts(m, np.ones((3, 2, 4), np.float32), W, bias), m.before, k.native(
+        np.zeros((0, m.width), np.float32)), False, 40, m.lengths, A, C, G, np.zeros(2 * k.ROWS * m.wide, np.float32)
+    k.lstm_forward(0, 2, *given)
+    assert line[k.INSIDE] == 1 and line[k.MET] == 0
+    done = A.copy()
+    assert np.allclose(done[1:, :, :40], LSTM(4, 40, seed=1)(np.ones((3, 2, 4), np.float32))[0], atol=1e-6)
+    A[1:] = 7
+    k.lstm_forward(1, 2, *given)
+    assert (A[1:] == 7).all()
+
+
 @pytest.mark.parametrize("arriving", [("Y", "state"), ("Y",), ("state",), ()], ids="+".join)
 @DTYPES
 @UNITS
@@ -270,8 +338,8 @@ def test_one_set_of_types_for_each_dtype():
             p, X, state = case(unit, B=7, n_a=16, dtype=dtype)
             for arrange in (np.asarray, np.asfortranarray, lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape)):
                 run(compiled(unit), *tree_map(arrange, (p, X, state)), None, **options)
-    kernels = [f for name, f in vars(k).items() if name.endswith("_parts") and name != "in_parts"] + [k.pack_rows, k.pack_columns]
-    assert len(kernels) == 10 and all(len(f.signatures) <= 2 for f in kernels), {f.__name__: len(f.signatures) for f in kernels}
+    kernels = [f for name, f in vars(k).items() if name.endswith("_parts") and name != "in_parts"] + [k.pack_rows]
+    assert len(kernels) == 11 and all(len(f.signatures) <= 2 for f in kernels), {f.__name__: len(f.signatures) for f in kernels}
 
 
 COLD = """
