@@ -489,7 +489,7 @@ def peak():
     a, b = torch.from_numpy(A), torch.from_numpy(B)
     K, wide = 256, 4 * k.BYTES // 4
     X = k.native(rng.normal(size=(1, 6 * 1024, K)).astype(np.float32))
-    W, bias, Z = k.empty((K * wide,), X.dtype), np.zeros(wide, np.float32), k.empty((6 * 1024, wide), X.dtype)
+    W, bias, Z = k.lent_array((K * wide,), X.dtype), np.zeros(wide, np.float32), k.lent_array((6 * 1024, wide), X.dtype)
     W[...] = 1
     m = k.Plan(X, wide // 4, 4, None)
     ours = lambda: [m.share(k.input_sums_parts, args.threads, X, W, bias, 0, 4, Z) for _ in range(20)]
@@ -685,9 +685,9 @@ def ladder():
     from seqbook.rnn import sigmoid
     naive, tiled, sums = kernels()
     rng, wide, f4 = np.random.default_rng(0), k.BYTES, np.dtype("f4")
-    A, W, C, packed = k.empty((32, 256), f4), k.empty((256, 1024), f4), k.empty((32, 1024), f4), k.empty((256 * 1024,), f4)
+    A, W, C, packed = (k.lent_array(shape, f4) for shape in ((32, 256), (256, 1024), (32, 1024), (256 * 1024,)))
     A[...], W[...], zero = rng.normal(size=A.shape), rng.normal(size=W.shape), np.zeros(wide, np.float32)
-    k.pack_columns(W, np.array([0]), 256, 256, packed)
+    k.pack_columns(0, 1, W, np.array([0]), 256, 256, packed)
     rung = lambda step, operations, f: {"step": step, "gflops": round(operations / best(f) / 1e9, 1)}
     for step, f in {"three loops, compiled": lambda: naive(A, W, C),
                     "vectors, one row at a time": lambda: tiled(A, W, C, zero, 1, wide, 1024),
@@ -700,7 +700,8 @@ def ladder():
     A, C, G, P, tiles = m.states(0), m.states(0), m.buffer(T, B, 4, n), k.native(np.zeros((0, n), np.float32)), m.tiles()
     W, bias = k.pack(m, q, range(4), range(4), 1)
     some = lambda t, steps: (A[t : t + steps + 1], C[t : t + steps + 1], G[t : t + steps], tiles)
-    given = lambda t, steps: (X[t : t + steps], W, bias[None], False, P, True, n, m.lengths, *some(t, steps))
+    nowhere = np.zeros(0, np.int64)
+    given = lambda t, steps, line=nowhere: (line, X[t : t + steps], W, bias[None], False, P, True, n, m.lengths, *some(t, steps))
 
     def apart():
         "The products compiled, the gates NumPy's."
@@ -713,9 +714,16 @@ def ladder():
     operations = 2 * T * B * 4 * n * (n + n_x)
     yield rung("LSTM: compiled products, gates in NumPy", operations, apart)
     yield rung("LSTM: gates in the same loop", operations, lambda: m.share(k.lstm_forward_parts, 1, *given(0, T)))
-    yield rung(f"LSTM: {args.threads} threads, which meet at every step", operations,
+    yield rung(f"LSTM: {args.threads} threads, a call for every step", operations,
                lambda: [m.share(k.lstm_forward_parts, args.threads, *given(t, 1)) for t in range(T)])
-    yield rung(f"LSTM: {args.threads} threads, which meet at the end", operations,
+
+    def meeting():
+        "All examples, a share of the units."
+        line = np.zeros(k.LINE, np.int64)
+        line[k.PATIENT] = 10**6
+        m.share(k.lstm_forward_parts, args.threads, *given(0, T, line))
+    yield rung(f"LSTM: {args.threads} threads, which share the units and meet at every step", operations, meeting)
+    yield rung(f"LSTM: {args.threads} threads, which share the examples and meet at the end", operations,
                lambda: m.share(k.lstm_forward_parts, args.threads, *given(0, T)))
 
 

@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['device', 'module_of', 'array_module', 'BackendError', 'gpu_missing', 'creation_module', 'use', 'asnumpy', 'to',
            'OutOfDeviceMemory', 'device_memory', 'check_array', 'check_whole', 'check_number', 'check_choice',
-           'check_flag', 'leaves', 'tree_map', 'like', 'register', 'implementation', 'fast_forms', 'fast',
-           'DeviceArray']
+           'check_flag', 'up', 'Lent', 'lent_array', 'room', 'product', 'leaves', 'tree_map', 'like', 'register',
+           'implementation', 'fast_forms', 'fast', 'DeviceArray']
 
 # %% ../nbs/00_backend.ipynb #4d580be2
 import math
 import os
 import sys
-from collections import Counter
+from collections import Counter, deque
 from functools import cache
 from importlib import import_module
+from itertools import count
 from numbers import Integral, Real
 
 import numpy as np
@@ -236,6 +237,74 @@ def check_flag(
     if not isinstance(value, (bool, int, np.bool_, np.integer)) or value not in (0, 1):
         raise ValueError(f"{name}: expected True or False, got {value!r:.60}")
     return bool(value)
+
+# %% ../nbs/00_backend.ipynb #5f4c1a52
+_SMALL, _KEPT, _PAGE, _LINE = 2**16, 2**28, 4096, 64  # bytes: smaller arrays are NumPy's; so much is kept at most
+_shelf, _turn = {}, count()
+
+
+def up(
+    n,     # a whole number
+    step,  # another
+):         # -> the smallest multiple of step that is not below n
+    "The next multiple."
+    return -(-n // step) * step
+
+
+class Lent:
+    "Memory on loan: it goes back to the shelf when the last array in it is gone."
+
+    def __init__(
+        self,
+        size,  # bytes
+    ):
+        step = max(_LINE, 1 << max(size.bit_length() - 4, 0))  # sizes in steps of an eighth or less, so that they meet again
+        self.size = up(size + 2 * _PAGE + _LINE, step)
+        try:
+            self.memory = _shelf[self.size].pop()
+        except LookupError:
+            self.memory = np.empty(self.size, np.uint8)
+        start = up(self.memory.ctypes.data, _PAGE) + next(_turn) * 832 % _PAGE  # 832: 13 lines of 64 bytes
+        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (start, False)}
+
+    def __del__(self, shelf=_shelf, limit=_KEPT, deque=deque):
+        shelf.setdefault(self.size, deque()).append(self.memory)
+        kept = [(size, row) for size, row in list(shelf.items()) if row]
+        excess = sum(size * len(row) for size, row in kept) - limit
+        for size, row in kept:
+            while excess > 0 and row:
+                row.popleft()
+                excess -= size
+
+# %% ../nbs/00_backend.ipynb #24ca51e2
+def lent_array(
+    shape,  # of whole numbers
+    dtype,  # a NumPy dtype
+):          # -> a NumPy array of no particular values
+    "An array on the host that begins on a line of the cache; a large one in memory that others have left."
+    size = math.prod(shape) * dtype.itemsize
+    if size >= _SMALL:
+        return np.asarray(Lent(size)).view(dtype).reshape(shape)
+    memory = np.empty(size + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def room(
+    like,   # an array
+    *shape, # whole numbers
+):          # -> an array of no particular values, of the same library and dtype
+    "Room for a result: lent memory on the host, memory from CuPy's pool on a device."
+    xp = array_module(like)
+    return lent_array(shape, like.dtype.newbyteorder("=")) if xp is np else xp.empty(shape, like.dtype)
+
+
+def product(
+    A,  # (N, K)
+    B,  # (K, M)
+):      # -> A B, (N, M)
+    "A product of matrices, in lent memory."
+    return array_module(A, B).matmul(A, B, out=room(A, len(A), B.shape[1]))
 
 # %% ../nbs/00_backend.ipynb #7aaa0d87
 def _branches(tree):

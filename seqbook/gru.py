@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, asnumpy, check_array, check_choice, check_flag, implementation, to, tree_map
-from .rnn import (Recurrent, check_params, check_sizes, check_step, check_upstream, generator, glorot, orthogonal, read_only,
+from .backend import array_module, asnumpy, check_array, check_choice, check_flag, implementation, product, room, to, tree_map
+from .rnn import (Recurrent, check_params, check_sizes, check_step, check_upstream, generator, glorot, one_minus_square, orthogonal, read_only,
                          sequence_arguments, sigmoid, tanh, upstream)
 
 # %% ../nbs/08_gru.ipynb #ab49d1ee
@@ -195,9 +195,9 @@ def gru_states(p, X, a0, active, reset, variant):
     rows, s = len(p.Waa), len(p.Waa) - n_a            # s rows belong to sigmoid gates
     scale = xp.ones((rows, 1), X.dtype)
     scale[:s] = 0.5
-    W, Z = scale * p.Waa, (X.reshape(T * B, n_x) @ (scale * p.Wax).T + scale[:, 0] * p.ba).reshape(T, B, rows)
-    A, h = xp.empty((T + 1, B, n_a), X.dtype), xp.empty((B, rows), X.dtype)
-    M = xp.empty((T, B, n_a), X.dtype) if reset == "after" else None
+    W, Z = scale * p.Waa, product(X.reshape(T * B, n_x), (scale * p.Wax).T).reshape(T, B, rows)
+    Z += scale[:, 0] * p.ba
+    A, h, M = room(X, T + 1, B, n_a), room(X, B, rows), room(X, T, B, n_a) if reset == "after" else None
     gates = _gates_simplified if variant == "simplified" else _gates_before if reset == "before" else _gates_after
     A[0] = a0
     for t in range(T):
@@ -309,9 +309,11 @@ def gru_plain(
 def _slopes(A, G, M, active):
     "For all steps at once: 8.7 to 8.10 without the derivative that arrives; D (T, B, 3 or 2, n_a)."
     Gu, c_tilde, past = G[:, :, -2], G[:, :, -1], A[:-1]
-    D = array_module(G).empty_like(G)
-    D[:, :, -1] = Gu * (1 - c_tilde * c_tilde)
-    D[:, :, -2] = (c_tilde - past) * Gu * (1 - Gu)
+    D = room(G, *G.shape)
+    one_minus_square(c_tilde, D[:, :, -1])
+    array_module(G).subtract(c_tilde, past, out=D[:, :, -2])
+    D[:, :, -2] *= 1 - Gu
+    D[:, :, -2:] *= G[:, :, -2:-1]  # Gu
     if G.shape[2] == 3:
         Gr = G[:, :, 0]
         D[:, :, 0] = (past if M is None else M) * Gr * (1 - Gr)
@@ -363,7 +365,7 @@ def gru_hoisted(
         check_upstream(Y, GRUState(A[-1]), dY, dstate)
         da = xp.zeros_like(A[0]) if dstate is None or dstate.a is None else dstate.a
         D, keep = _slopes(A, G, M, active), 1 - G[:, :, -2]
-        E = D if M is None else xp.empty_like(D)  # as D, with delta_m in the place of delta_c
+        E = D if M is None else room(D, *D.shape)  # as D, with delta_m in the place of delta_c
         for t in reversed(range(len(X))):
             d = da if dY is None else da + dY[t]
             before = back(p.Waa, D[t], E[t], G[t][:, 0], d)
@@ -384,7 +386,7 @@ def _weights(p, X, A, G, D, E, reset, variant):
     else:
         dWaa = E.T @ past
     dbac = None if p.bac is None else E[:, -n_a:].sum(axis=0)
-    return (D @ p.Wax).reshape(X.shape), GRUParams(D.T @ inputs, dWaa, D.sum(axis=0), dbac)
+    return product(D, p.Wax).reshape(X.shape), GRUParams(D.T @ inputs, dWaa, D.sum(axis=0), dbac)
 
 # %% ../nbs/08_gru.ipynb #7a3784bc
 def gru(

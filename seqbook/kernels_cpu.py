@@ -12,11 +12,9 @@ import math
 import os
 import platform
 import sys
-from collections import deque
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import cache
-from itertools import count
 from operator import add, mul, sub, truediv
 from pathlib import Path
 from queue import SimpleQueue
@@ -30,7 +28,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-from .backend import check_whole, leaves
+from .backend import check_whole, leaves, lent_array, up
 from .bptt import cross_entropy_rows
 from .gru import GRUParams, GRUState, check_gru, gru_hoisted
 from .lstm import LSTMParams, LSTMState, lstm_check, lstm_decoupled, lstm_hoisted
@@ -1176,53 +1174,11 @@ def divide(kernel, dtype, parts, *given):
     in_parts(kernel, parts, given)
 
 # %% ../nbs/practice/kernels_cpu.ipynb #6efc90a1
-SMALL, KEPT, PAGE = 2**16, 2**28, 4096  # bytes: smaller arrays are NumPy's; so much is kept at most
-_shelf, _turn = {}, count()
-
-
-class Lent:
-    "Memory on loan: it goes back to the shelf when the last array in it is gone."
-
-    def __init__(self, size):
-        step = max(BYTES, 1 << max(size.bit_length() - 4, 0))  # sizes in steps of an eighth or less, so that they meet again
-        self.size = up(size + 2 * PAGE + BYTES, step)
-        try:
-            self.memory = _shelf[self.size].pop()
-        except LookupError:
-            self.memory = np.empty(self.size, np.uint8)
-        start = up(self.memory.ctypes.data, PAGE) + next(_turn) * 832 % PAGE  # 832: 13 lines of 64 bytes
-        self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (start, False)}
-
-    def __del__(self, shelf=_shelf, limit=KEPT, deque=deque):
-        shelf.setdefault(self.size, deque()).append(self.memory)
-        kept = [(size, row) for size, row in list(shelf.items()) if row]
-        excess = sum(size * len(row) for size, row in kept) - limit
-        for size, row in kept:
-            while excess > 0 and row:
-                row.popleft()
-                excess -= size
-
-
-def empty(shape, dtype):
-    "A new array that begins at a multiple of the vectors' size."
-    size = math.prod(shape) * dtype.itemsize
-    if size >= SMALL:
-        return np.asarray(Lent(size)).view(dtype).reshape(shape)
-    memory = np.empty(size + BYTES, np.uint8)
-    start = -memory.ctypes.data % BYTES
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-# %% ../nbs/practice/kernels_cpu.ipynb #a2e1fa9a
 def zeros(shape, dtype):
-    "The same, filled with zeros."
-    a = empty(shape, dtype)
+    "A lent array, filled with zeros."
+    a = lent_array(shape, dtype)
     a.fill(0)
     return a
-
-
-def up(n, step):
-    "The next multiple of step."
-    return -(-n // step) * step
 
 
 def native(a):
@@ -1264,7 +1220,7 @@ class Plan:
         divide(kernel, self.dtype, parts, *given)
 
     def buffer(self, *shape):
-        return empty(shape, self.dtype)
+        return lent_array(shape, self.dtype)
 
     def line(self):
         "How many threads share an LSTM's loop, and the line where they meet; an empty one where they share the examples."
@@ -1569,11 +1525,11 @@ def cross_entropy_compiled(
         return cross_entropy_rows(Z, targets)
     (N, n), dtype = Z.shape, Z.dtype.newbyteorder("=")
     Z, targets, nats, lane = native(Z), native(np.asarray(targets, np.int64)), np.empty(N, dtype), BYTES // dtype.itemsize
-    E, total = empty((N, up(n, lane)), dtype), empty((N, lane), dtype)
+    E, total = lent_array((N, up(n, lane)), dtype), lent_array((N, lane), dtype)
     run(softmax_rows, dtype, Z, targets, E, total, nats)
 
     def slopes(weight):
-        dZ = empty((N, n), dtype)
+        dZ = lent_array((N, n), dtype)
         weight = native(np.asarray(weight, dtype).reshape(-1))
         run(softmax_slopes, dtype, E, total, targets, weight, dZ)
         return dZ
@@ -1631,18 +1587,18 @@ def dense_compiled(
     lane, parts = BYTES // dtype.itemsize, max(1, min(threads(), 2 * N * n_y * n_a // 10_000_000))
     wide, width, none = 4 * lane, up(n_y, lane), np.array([0])
     Wya, rows, columns = native(Wya), native(rows), up(n_y, wide)
-    W, bias, Z = empty((columns * n_a,), dtype), empty((columns,), dtype), empty((N, columns), dtype)
+    W, bias, Z = lent_array((columns * n_a,), dtype), lent_array((columns,), dtype), lent_array((N, columns), dtype)
     run(pack_rows, dtype, 0, 1, Wya, none, n_y, 4, W, 0, n_a * wide)
     run(pack_rows, dtype, 0, 1, native(by)[:, None], none, n_y, 4, bias, 0, wide)
     divide(input_sums_parts, dtype, parts, rows[None], W, bias, 0, 4, Z)
 
     def back(dZ):
-        D, Wb = zeros((N, width + lane), dtype), empty((up(n_a, wide) * width,), dtype)
+        D, Wb = zeros((N, width + lane), dtype), lent_array((up(n_a, wide) * width,), dtype)
         D[:, :n_y] = dZ
         run(pack_columns, dtype, 0, 1, Wya, none, n_y, width, Wb)
-        dA, dW, db = empty((N, n_a), dtype), zeros((width, up(n_a, wide)), dtype), zeros((width,), dtype)
+        dA, dW, db = lent_array((N, n_a), dtype), zeros((width, up(n_a, wide)), dtype), zeros((width,), dtype)
         shape, products = native(np.zeros((0, width), dtype)), np.array([[OF_X, 0, 0, 1]])
-        panels, tiles = empty((parts, CHUNK * dW.shape[1]), dtype), zeros((parts * ROWS * wide,), dtype)
+        panels, tiles = lent_array((parts, CHUNK * dW.shape[1]), dtype), zeros((parts * ROWS * wide,), dtype)
         divide(weight_grads_parts, dtype, parts, D, Wb, rows, shape, shape, products, dA, dW, zeros((0, wide), dtype), db, panels, tiles,
                np.zeros(wide, dtype))
         return dA, dW[:n_y, :n_a].copy(), db[:n_y].copy()

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .backend import array_module, check_array, check_choice, check_flag, check_number, check_whole, implementation, to, tree_map
+from .backend import array_module, check_array, check_choice, check_flag, check_number, check_whole, implementation, product, room, to, tree_map
 from .gru import check_blocks, plot_gates
-from .rnn import (Recurrent, check_sizes, check_step, check_upstream, floating, generator, glorot, orthogonal, read_only,
+from .rnn import (Recurrent, check_sizes, check_step, check_upstream, floating, generator, glorot, one_minus_square, orthogonal, read_only,
                          sequence_arguments, sigmoid, tanh, upstream)
 
 # %% ../nbs/09_lstm.ipynb #3624da2d
@@ -460,9 +460,10 @@ def _hoisted_forward(p, X, state, active, peepholes, m):
     "The fast way there: equations 9.1 to 9.12 with the input products first and the loop in place."
     xp, (T, B, n_x), (k, n), r, s = array_module(X), X.shape, p.Waa.shape, lstm_rows(p), gate_scales(p)
     P = {} if p.P is None else peephole_rows(p._replace(P=p.P / 2))
-    G = (X.reshape(T * B, n_x) @ (s[:, None] * p.Wax).T + s * p.ba).reshape(T, B, k)
-    A, C, S, Z = (xp.empty(shape, X.dtype) for shape in ((T + 1, B, n), (T + 1, B, n), (T, B, n), (B, k)))
-    N = C[1:] if m.hold_c is None else xp.empty((T, B, n), X.dtype)
+    G = product(X.reshape(T * B, n_x), (s[:, None] * p.Wax).T).reshape(T, B, k)
+    A, C, S, Z = (room(X, *shape) for shape in ((T + 1, B, n), (T + 1, B, n), (T, B, n), (B, k)))
+    N = C[1:] if m.hold_c is None else room(X, T, B, n)
+    G += s * p.ba
     A[0], C[0] = state
     W, shift, late = (s[:, None] * p.Waa).T, 1 - s, n if P and peepholes == "gers" else 0  # late: Go waits for the new cell
 
@@ -505,9 +506,11 @@ def _slopes(p, tape):
     "What dc and, for the output gate, da are multiplied with to give dz, for all steps at once: equations 9.14, 9.16 to 9.18."
     r, G, c_prev = lstm_rows(p), tape.G, tape.C[:-1]
     gate = {name: G[..., rows] for name, rows in r.items()}
-    K = G * (1 - G)
+    K = array_module(G).subtract(1, G, out=room(G, *G.shape))
+    K *= G
     K[..., r["f"]] *= c_prev if "u" in r else c_prev - gate["c"]
-    K[..., r["c"]] = (1 - gate["c"] * gate["c"]) * (gate["u"] if "u" in r else 1 - gate["f"])
+    one_minus_square(gate["c"], K[..., r["c"]])
+    K[..., r["c"]] *= gate["u"] if "u" in r else 1 - gate["f"]
     K[..., r["o"]] *= tape.S
     if "u" in r:
         K[..., r["u"]] *= gate["c"]
@@ -519,7 +522,8 @@ def _hoisted_backward(p, tape, active, peepholes, m, dY, dstate):
     xp, r, P, (T, B, k), n = array_module(p.Waa), lstm_rows(p), {} if p.P is None else peephole_rows(p), tape.G.shape, p.Waa.shape[1]
     da, dc = (xp.zeros_like(tape.A[0]) if d is None else d for d in dstate or (None, None))
     K = _slopes(p, tape)
-    M = tape.G[..., r["o"]] * (1 - tape.S * tape.S)  # from a to c within the step, 9.15
+    M = one_minus_square(tape.S, room(tape.S, *tape.S.shape))
+    M *= tape.G[..., r["o"]]  # from a to c within the step, 9.15
     if P and peepholes == "gers":
         M += P["o"] * K[..., r["o"]]
     if active is not None:
@@ -568,7 +572,7 @@ def lstm_hoisted(
         D = dZ.reshape(T * B, k)
         A_in = (tape.A[:-1] if m.drop is None else m.drop * tape.A[:-1]).reshape(T * B, n)
         grads = LSTMParams(D.T @ X.reshape(T * B, n_x), D.T @ A_in, D.sum(axis=0), _peephole_grads(p, tape, peepholes, dZ))  # 9.20
-        return (D @ p.Wax).reshape(X.shape), grads, dstate0
+        return product(D, p.Wax).reshape(X.shape), grads, dstate0
 
     return read_only(Y), end, pullback
 
