@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['BAGS', 'GRID', 'CLEAR', 'NEGATIONS', 'degrees', 'ratings_of', 'reviews', 'Bag', 'accuracy', 'tuned_bag',
            'read_mean_max', 'kept', 'Reviewer', 'log_odds', 'Committee', 'log_ratios', 'make_reviewer',
-           'train_reviewer', 'interval', 'paired', 'by_clarity', 'leave_one_out', 'gradient_times_input', 'shade',
-           'Coloured', 'negated', 'opinion', 'folds', 'cross_validate', 'summary', 'recorded']
+           'train_reviewer', 'Mixture', 'best_share', 'stacked', 'interval', 'paired', 'by_clarity', 'leave_one_out',
+           'gradient_times_input', 'shade', 'Coloured', 'negated', 'opinion', 'folds', 'judges', 'cross_validate',
+           'summary', 'compared', 'recorded']
 
 # %% ../../nbs/applications/sentiment.ipynb #51633613
 from html import escape
@@ -51,11 +52,11 @@ def reviews(
     ratings,    # (N,) finite numbers
 ):              # -> texts, ratings (N,) float64
     "Check sentences and their ratings."
-    texts = list(check_list(f"{name} texts", texts))
+    texts = list(check_list(f"{name} texts".strip(), texts))
     for i, t in enumerate(texts):
         if not isinstance(t, str) or not tokenize(t):
-            raise ValueError(f"{name} texts[{i}]: expected a str with at least one word, got {t!r:.60}")
-    return texts, ratings_of(f"{name} ratings", ratings, len(texts))
+            raise ValueError(f"{name} texts[{i}]: ".lstrip() + f"expected a str with at least one word, got {t!r:.60}")
+    return texts, ratings_of(f"{name} ratings".strip(), ratings, len(texts))
 
 # %% ../../nbs/applications/sentiment.ipynb #a8e1092f
 BAGS = ("bayes", "ratio", "ridge")
@@ -92,9 +93,13 @@ class Bag:
         texts, ratings = reviews("train", texts, ratings)
         return self.weigh(self.count(texts), ratings)
 
+    def fresh(self):
+        "-> an unfitted bag with the same settings"
+        return Bag(self.kind, self.n, self.strength, self.sharpness)
+
     def scores(self, texts):
         "texts -> (N,) scores, above 0 where liked. Equation sentiment.1."
-        return self.counter.transform(texts) @ self.weights + self.bias
+        return self.counter.transform(check_list("texts", texts)) @ self.weights + self.bias
 
 # %% ../../nbs/applications/sentiment.ipynb #08e791ff
 def _fit_line(self, A, r):
@@ -359,6 +364,49 @@ def train_reviewer(
                         evaluate_every=half, patience=patience, progress=progress)
     return model, history
 
+# %% ../../nbs/applications/sentiment.ipynb #f6e74680
+class Mixture:
+    "Two models that are asked together: a mean of their scores, each in units of its own spread. Equation sentiment.5."
+
+    def __init__(
+        self,
+        one,               # has a method `scores`
+        other,             # another
+        share=0.5,         # lambda, of the first, between 0 and 1
+        spreads=(1.0, 1.0) # what the scores of each are divided by
+    ):
+        self.one, self.other, self.share = one, other, check_number("share", share, 0, 1, "[]")
+        self.spreads = tuple(check_number("spreads", s, brackets="()") for s in spreads)
+
+    def scores(self, texts):
+        "texts -> (N,) scores, above 0 where liked."
+        a, b = (np.asarray(m.scores(texts), np.float64) / s for m, s in zip((self.one, self.other), self.spreads, strict=True))
+        return self.share * a + (1 - self.share) * b
+
+
+def best_share(
+    one,            # (N,) scores of the first model
+    other,          # (N,) of the second, on the same scale
+    ratings,        # (N,) their ratings
+    shares=tuple(k / 20 for k in range(21)),  # to try
+) -> float:
+    "The share of the first at which the mixed score follows the degrees of liking best: their correlation."
+    one, other = (ratings_of(name, s, len(ratings)) for name, s in (("one", one), ("other", other)))
+    follows = [np.corrcoef(a * one + (1 - a) * other, degrees(ratings))[0, 1] for a in shares]
+    return float(shares[int(np.argmax(follows))])
+
+
+def stacked(
+    one,    # has a method `scores`
+    other,  # another
+    valid,  # (texts, ratings) that neither has learned from: spreads and share
+) -> Mixture:
+    "Two models mixed with the spreads and the share that suit validation sentences."
+    texts, ratings = reviews("valid", *valid)
+    both = [np.asarray(m.scores(texts), np.float64) for m in (one, other)]
+    spreads = [float(s.std()) for s in both]
+    return Mixture(one, other, best_share(*(s / d for s, d in zip(both, spreads)), ratings), spreads)
+
 # %% ../../nbs/applications/sentiment.ipynb #a3fca89f
 def interval(
     p: float,  # share of successes
@@ -401,7 +449,7 @@ def leave_one_out(
     model,      # has a method `scores`
     text: str,  # one sentence
 ):              # -> words, (T,) how much each adds to the score
-    "What the score loses without each word. Equation sentiment.5."
+    "What the score loses without each word. Equation sentiment.6."
     words = tokenize(reviews("", [text], [1])[0][0])
     if len(words) == 1:
         return words, np.asarray(model.scores([text]), np.float64)
@@ -414,7 +462,7 @@ def gradient_times_input(
     model: Reviewer,  # the network
     text: str,        # one sentence
 ):                    # -> words, (T,) slope of the score along each word's vector
-    "Derivative of the score at each word's vector, times the vector. Equation sentiment.6."
+    "Derivative of the score at each word's vector, times the vector. Equation sentiment.7."
     words = tokenize(reviews("", [text], [1])[0][0])
     X, _ = model.features(np.stack(model.encode_inputs([words]), axis=1))  # (T, 1, n_x)
     _, pullback = model.from_vectors(X)
@@ -483,28 +531,48 @@ def folds(
     return [np.sort(part) for part in np.array_split(np.random.default_rng(seed).permutation(n), k)]
 
 
+def judges(
+    train,         # (texts, ratings) to learn from
+    stop,          # (texts, ratings): when a network stops, and how it is mixed with counts
+    bags,          # {name: Bag}; fitted anew, on train and stop
+    mix="ridge",   # the bag that is mixed with the committee
+    members=3,     # networks in the committee
+    seed=0,        # of the first network
+    **options,     # of `train_reviewer`
+):                 # -> {name: model}: the bags, one network, a committee, and the committee with counts
+    "All models that are compared, on equal data."
+    check_choice("mix", mix, bags)
+    both = [*train[0], *stop[0]], np.concatenate([train[1], stop[1]])
+    fitted = {name: bag.fresh().fit(*both) for name, bag in bags.items()}
+    committee = Committee([train_reviewer(train, stop, seed=seed + m, **options)[0] for m in range(members)])
+    mixed = stacked(committee, bags[mix].fresh().fit(*train), stop)  # a bag that has not seen `stop`
+    mixed = Mixture(committee, fitted[mix], mixed.share, mixed.spreads)
+    return {**fitted, "network": committee.models[0], f"committee of {members}": committee, "committee + counts": mixed}
+
+# %% ../../nbs/applications/sentiment.ipynb #af28777d
 def cross_validate(
     texts,          # all sentences
     ratings,        # (N,) their ratings
     bags,           # {name: Bag}; fitted anew on each fold
     k=10,           # parts
+    members=3,      # networks in a committee
     progress=False, # tell of each part
-    **options,      # of `train_reviewer`
-):                  # -> {name: (N,) scores of the models that have not seen the sentence}
+    **options,      # of `judges`
+):                  # -> {name: (N,) scores of the models that have not seen the sentence}, k shares of the mixtures
     "Every sentence judged by models that were trained on other parts."
-    scores, parts = {name: np.zeros(len(texts)) for name in (*bags, "network")}, folds(len(texts), k)
+    scores, parts, shares = {}, folds(len(texts), k), []
     pick = lambda rows: ([texts[i] for i in rows], ratings[rows])
     for j, rows in enumerate(parts):
-        stop = parts[(j + 1) % k]
         rest = np.concatenate([p for i, p in enumerate(parts) if i not in (j, (j + 1) % k)])
-        for name, bag in bags.items():
-            scores[name][rows] = Bag(bag.kind, bag.n, bag.strength, bag.sharpness).fit(*pick(np.concatenate([rest, stop]))).scores(pick(rows)[0])
-        scores["network"][rows] = train_reviewer(pick(rest), pick(stop), seed=j, **options)[0].scores(pick(rows)[0])
+        models = judges(pick(rest), pick(parts[(j + 1) % k]), bags, members=members, seed=members * j, **options)
+        for name, model in models.items():
+            scores.setdefault(name, np.zeros(len(texts)))[rows] = model.scores(pick(rows)[0])
+        shares.append(models["committee + counts"].share)
         if progress:
-            print(f"part {j + 1} of {k}:", *(f"{name} {accuracy(s[rows], ratings[rows]):.3f}" for name, s in scores.items()), flush=True)
-    return scores
+            print(f"part {j + 1} of {k}:", *(f"{name} {accuracy(s[rows], ratings[rows]):.3f}" for name, s in scores.items()), f"share {shares[-1]:g}", flush=True)
+    return scores, shares
 
-# %% ../../nbs/applications/sentiment.ipynb #af28777d
+# %% ../../nbs/applications/sentiment.ipynb #7a087526
 def summary(
     scores,   # {name: (N,)}
     ratings,  # (N,)
@@ -513,6 +581,16 @@ def summary(
     right = {name: (np.asarray(s) > 0) == (ratings > 0) for name, s in scores.items()}
     return {name: {"accuracy": float(ok.mean()), "clear": float(ok[np.abs(ratings) >= 1].mean()), "by_clarity": by_clarity(ok, ratings)}
             for name, ok in right.items()}
+
+
+def compared(
+    scores,   # {name: (N,)}: the bags, and others
+    ratings,  # (N,)
+    bags,     # names of the bags
+) -> dict:    # other -> bag -> what `paired` gives
+    "Each model that is no bag against each bag, on the same sentences."
+    right = {name: (np.asarray(s) > 0) == (ratings > 0) for name, s in scores.items()}
+    return {name: {bag: paired(right[name], right[bag]) for bag in bags} for name in scores if name not in bags}
 
 
 def recorded(
@@ -526,20 +604,19 @@ def recorded(
     bag_seconds, start = perf_counter() - start, perf_counter()
     models = [train_reviewer(train, valid, seed=seed)[0] for seed in range(5)]
     seconds = (perf_counter() - start) / len(models)
-    tried = {**bags, **{f"seed {k}": m for k, m in enumerate(models)}, "committee of 5": Committee(models)}
+    best = max(bags, key=lambda kind: accuracy(bags[kind].scores(valid[0]), valid[1]))
+    three = Committee(models[:3])
+    tried = {**bags, **{f"seed {k}": m for k, m in enumerate(models)}, "committee of 3": three, "committee of 5": Committee(models),
+             "committee + counts": (mixture := stacked(three, bags[best], valid))}
     valid_scores, test_scores = ({name: m.scores(part[0]) for name, m in tried.items()} for part in (valid, test))
-    best = max(bags, key=lambda kind: accuracy(valid_scores[kind], valid[1]))
-    ok = lambda s, r: (s > 0) == (r > 0)
-    everything = cross_validate(data.texts, data.ratings, bags, progress=progress)
+    everything, shares = cross_validate(data.texts, data.ratings, bags, mix=best, progress=progress)
+    has = np.array([negated(t) for t in data.texts])
     return {
         "bags": {kind: {"n": b.n, "strength": b.strength, "sharpness": None if b.sharpness == np.inf else b.sharpness, "weights": len(b.weights)}
                  for kind, b in bags.items()},
-        "best_bag": best, "bag_seconds": round(bag_seconds, 1), "seconds_a_model": round(seconds, 1),
+        "best_bag": best, "bag_seconds": round(bag_seconds, 1), "seconds_a_model": round(seconds, 1), "share": mixture.share, "fold_shares": shares,
         "parameters": int(sum(a.size for a in leaves(models[0].params).values())),
-        "valid": summary(valid_scores, valid[1]), "test": summary(test_scores, test[1]),
-        "test_paired": paired(ok(test_scores["committee of 5"], test[1]), ok(test_scores[best], test[1])),
-        "folds": summary(everything, data.ratings),
-        "folds_paired": {kind: paired(ok(everything["network"], data.ratings), ok(everything[kind], data.ratings)) for kind in bags},
-        "negated": {name: [float(ok(s, data.ratings)[m].mean()) for m in (has, ~has)] for name, s in everything.items()
-                    for has in [np.array([negated(t) for t in data.texts])]},
+        "valid": summary(valid_scores, valid[1]), "test": summary(test_scores, test[1]), "test_paired": compared(test_scores, test[1], BAGS),
+        "folds": summary(everything, data.ratings), "folds_paired": compared(everything, data.ratings, BAGS),
+        "negated": {name: [float(((s > 0) == (data.ratings > 0))[m].mean()) for m in (has, ~has)] for name, s in everything.items()},
     }
