@@ -1,4 +1,4 @@
-"Names: counted letters against hand-made sums, a network on made-up names whose kind is in their ending, and what is new of what it writes."
+"Names: counted letters against hand-made sums, a network on made-up names whose kind is in their ending, what is new of what it writes."
 from types import SimpleNamespace
 
 import numpy as np
@@ -164,7 +164,8 @@ def test_one_step_is_distance_one():
 
 
 def test_novelty_by_hand():
-    assert app.novelty(["ann", "anna", "zzz", "zzz"], ["ann"], ["anna"]) == {"known": 0.25, "real": 0.25, "new": 0.5, "near": 1 / 3, "distinct": 0.75}
+    found = app.novelty(["ann", "anna", "zzz", "zzz"], ["ann"], ["anna"])
+    assert found == {"known": 0.25, "real": 0.25, "new": 0.5, "near": 1 / 3, "distinct": 0.75}
     assert app.novelty(["ann"], ["ann"]) == {"known": 1, "real": 0, "new": 0, "near": 0, "distinct": 1}
 
 

@@ -1,4 +1,4 @@
-"Sentiment: bags against hand-made counts, the reviewer's gradient against central differences, effects of words on models whose answer is known."
+"Sentiment: bags against hand-made counts, gradients against central differences, effects of words on models whose answer is known."
 import numpy as np
 import pytest
 
@@ -33,7 +33,8 @@ class Weights:
 @pytest.fixture(scope="module")
 def trained():
     texts, ratings = TEXTS * 6, np.tile(RATINGS, 6)
-    return app.train_reviewer((texts, ratings), (TEXTS, RATINGS), epochs=12, batch_size=9, lr=1e-2, min_count=1, n_x=8, n_a=8, patience=None)
+    options = {"epochs": 12, "batch_size": 9, "lr": 1e-2, "min_count": 1, "n_x": 8, "n_a": 8, "patience": None}
+    return app.train_reviewer((texts, ratings), (TEXTS, RATINGS), **options)
 
 
 @pytest.mark.parametrize("unit", [GRU, LSTM])
@@ -102,7 +103,8 @@ def test_it_learns_and_comes_back_from_a_file(trained, tmp_path):
 
 
 def test_same_seed_same_model():
-    one, two = (app.train_reviewer((TEXTS * 3, np.tile(RATINGS, 3)), (TEXTS, RATINGS), epochs=1, batch_size=6, seed=4, min_count=1)[0] for _ in range(2))
+    train = TEXTS * 3, np.tile(RATINGS, 3)
+    one, two = (app.train_reviewer(train, (TEXTS, RATINGS), epochs=1, batch_size=6, seed=4, min_count=1)[0] for _ in range(2))
     assert np.array_equal(one.scores(TEXTS), two.scores(TEXTS))
 
 
@@ -193,26 +195,89 @@ def test_negated():
     assert not any(map(app.negated, ("a notable film", "knotty", "annotated")))
 
 
+class Given:
+    "Scores that are known, by sentence."
+
+    def __init__(self, scores):
+        self.known = scores
+
+    def scores(self, texts):
+        return np.array([self.known[t] for t in texts])
+
+
+def test_a_mixture_is_the_weighted_mean_in_units_of_the_spreads():
+    one, other = Given({"x": 3.0, "y": -1.0}), Given({"x": -10.0, "y": 40.0})
+    mixture = app.Mixture(one, other, 0.25, (2.0, 10.0))
+    assert np.allclose(mixture.scores(["x", "y"]), [0.25 * 1.5 - 0.75, -0.125 + 3])
+    assert np.allclose(app.Mixture(one, other, 1).scores(["x", "y"]), [3, -1])
+
+
+def test_the_share_goes_to_the_model_that_follows_the_ratings(rng):
+    r = rng.normal(size=400) * 2
+    noise = rng.normal(size=(2, 400))
+    assert app.best_share(r, noise[0], r) == 1 and app.best_share(noise[0], r, r) == 0
+    q = app.degrees(r) - 0.5
+    assert app.best_share(q + 0.3 * noise[0], q + 0.3 * noise[1], r) in (0.4, 0.5, 0.6)
+    assert app.best_share(q + 0.1 * noise[0], q + 0.6 * noise[1], r) > 0.7
+
+
+def test_stacking_does_not_depend_on_the_scale_of_scores(rng):
+    r, texts = rng.normal(size=300) * 2, [f"sentence {i}" for i in range(300)]
+    a, b = r + rng.normal(size=300), r + 2 * rng.normal(size=300)
+    scores = []
+    for scale in (1, 50):
+        found = app.stacked(Given(dict(zip(texts, a))), Given(dict(zip(texts, scale * b))), (texts, r))
+        assert np.isclose(found.spreads[1], scale * b.std()) and 0.5 < found.share < 1
+        scores.append(found.scores(texts))
+    assert np.allclose(*scores) and app.accuracy(scores[0], r) > max(app.accuracy(a, r), app.accuracy(b, r)) - 0.01
+
+
 def test_cross_validation_judges_every_sentence_unseen(monkeypatch):
-    seen = []
+    seen, stops, counted, fit = [], [], [], app.Bag.fit
 
     class Net:
         def scores(self, texts):
             assert not set(texts) & set(seen[-1])
-            return np.ones(len(texts))
+            return np.linspace(1, 2, len(texts))
+
+        probabilities = lambda self, texts: np.array([[0.2, 0.8]] * len(texts)) + np.linspace(0, 0.1, len(texts))[:, None] * [-1, 1]
 
     def fake(train, valid, seed, **options):
         assert not set(train[0]) & set(valid[0])
-        seen.append(train[0] + valid[0])
+        seen.append(train[0])
+        stops.append((seed, valid[0]))
         return Net(), None
 
     monkeypatch.setattr(app, "train_reviewer", fake)
+    monkeypatch.setattr(app.Bag, "fit", lambda self, texts, ratings: counted.append(list(texts)) or fit(self, texts, ratings))
     texts, ratings = [f"{t} {k}" for k in range(4) for t in TEXTS], np.tile(RATINGS, 4)
-    scores = app.cross_validate(texts, ratings, {"bayes": app.Bag()}, k=4)
-    assert (scores["network"] == 1).all() and len(seen) == 4 and app.accuracy(scores["bayes"], ratings) > 0.8
+    scores, shares = app.cross_validate(texts, ratings, {"bayes": app.Bag()}, k=4, members=2, mix="bayes")
+    assert [*scores] == ["bayes", "network", "committee of 2", "committee + counts"] and len(shares) == 4
+    assert (scores["network"] >= 1).all() and len(seen) == 8 and app.accuracy(scores["bayes"], ratings) > 0.8
+    assert [seed for seed, _ in stops] == [*range(8)] and sorted(t for _, v in stops[::2] for t in v) == sorted(texts)
+    for j, rows in enumerate(app.folds(24, 4)):
+        judged, (all_nine, without_stop) = {texts[i] for i in rows}, counted[2 * j:2 * j + 2]
+        assert not judged & {*all_nine} and len(all_nine) == 18 and not judged & {*without_stop}
+        assert not {*stops[2 * j][1]} & {*without_stop} and len(without_stop) == 12  # nothing that is mixed has seen `stop`
     told = app.summary(scores, ratings)
-    assert told["network"]["accuracy"] == 0.5 and set(told) == {"bayes", "network"}
+    assert told["network"]["accuracy"] == 0.5 and set(told) == set(scores)
     assert sorted(np.concatenate(app.folds(10, 3)).tolist()) == list(range(10))
+
+
+def test_each_network_is_compared_with_each_bag():
+    scores = {"bayes": np.array([1, 1, -1, -1]), "ridge": np.array([1, -1, 1, -1]), "network": np.array([1, 1, 1, 1])}
+    found = app.compared(scores, np.ones(4), ("bayes", "ridge"))
+    assert found == {"network": {"bayes": (2, 0, 0.5), "ridge": (2, 0, 0.5)}}
+
+
+def test_judges_learn_on_equal_data():
+    train, stop = (TEXTS * 2, np.tile(RATINGS, 2)), ([f"{t} again" for t in TEXTS], RATINGS)
+    models = app.judges(train, stop, {"ridge": app.Bag("ridge")}, members=2, seed=5, epochs=1, batch_size=6, min_count=1)
+    again = app.Bag("ridge").fit(train[0] + stop[0], np.concatenate([train[1], stop[1]]))
+    assert np.allclose(models["ridge"].scores(TEXTS), again.scores(TEXTS), atol=1e-3)
+    assert models["committee + counts"].other is models["ridge"] and models["committee + counts"].one is models["committee of 2"]
+    alone = app.train_reviewer(train, stop, seed=5, epochs=1, batch_size=6, min_count=1)[0]
+    assert np.array_equal(models["network"].scores(TEXTS), alone.scores(TEXTS))
 
 
 @pytest.mark.parametrize("call, message", [
@@ -227,8 +292,14 @@ def test_cross_validation_judges_every_sentence_unseen(monkeypatch):
     (lambda: reviewer().scores("a b"), "inputs: expected a list"),
     (lambda: reviewer().scores(["a", "  "]), r"inputs\[1\]: expected at least one word"),
     (lambda: reviewer().fit(["a"], ["liked"]), "targets: expected numbers"),
-    (lambda: app.opinion(Weights(), ""), r"texts\[0\]: expected a str with at least one word"),
+    (lambda: app.opinion(Weights(), ""), r"^texts\[0\]: expected a str with at least one word"),
     (lambda: app.folds(3, 4), "k: expected at most n"),
+    (lambda: app.Mixture(None, None, 1.5), r"share: expected a number in \[0, 1\], got 1.5"),
+    (lambda: app.Mixture(None, None, 0.5, (1.0, 0)), r"spreads: expected a number in \(0, inf\)"),
+    (lambda: app.best_share([1.0, 2.0], [1.0], [1.0, -1.0]), "other: expected"),
+    (lambda: app.stacked(Weights(), Weights(), (["a", ""], [1, 2])), r"valid texts\[1\]: expected a str"),
+    (lambda: app.judges((TEXTS, RATINGS), (TEXTS, RATINGS), {"bayes": app.Bag()}), "mix: expected one of bayes, got 'ridge'"),
+    (lambda: app.Bag().fit(TEXTS, RATINGS).scores("a film"), "texts: expected a list"),
 ])
 def test_bad_input_is_named(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
