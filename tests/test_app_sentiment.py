@@ -205,11 +205,14 @@ class Given:
         return np.array([self.known[t] for t in texts])
 
 
-def test_a_mixture_is_the_weighted_mean_in_units_of_the_spreads():
+def test_a_mixture_is_the_weighted_sum_in_units_of_the_spreads():
     one, other = Given({"x": 3.0, "y": -1.0}), Given({"x": -10.0, "y": 40.0})
-    mixture = app.Mixture(one, other, 0.25, (2.0, 10.0))
+    mixture = app.Mixture([one, other], [0.25, 0.75], [2.0, 10.0])
     assert np.allclose(mixture.scores(["x", "y"]), [0.25 * 1.5 - 0.75, -0.125 + 3])
-    assert np.allclose(app.Mixture(one, other, 1).scores(["x", "y"]), [3, -1])
+    assert np.allclose(app.Mixture([one, other], [1, 0], [1, 1]).scores(["x", "y"]), [3, -1])
+    three = app.Mixture([one, other, mixture], [1, 2, 3], [1, 1, 1])
+    assert np.allclose(three.scores(["x", "y"]), one.scores("xy") + 2 * other.scores("xy") + 3 * mixture.scores("xy"))
+    assert app.spread_of(other, ["x", "y"]) == 25
 
 
 def test_the_share_goes_to_the_model_that_follows_the_ratings(rng):
@@ -227,7 +230,7 @@ def test_stacking_does_not_depend_on_the_scale_of_scores(rng):
     scores = []
     for scale in (1, 50):
         found = app.stacked(Given(dict(zip(texts, a))), Given(dict(zip(texts, scale * b))), (texts, r))
-        assert np.isclose(found.spreads[1], scale * b.std()) and 0.5 < found.share < 1
+        assert np.isclose(found.spreads[1], scale * b.std()) and 0.5 < found.shares[0] < 1 and sum(found.shares) == 1
         scores.append(found.scores(texts))
     assert np.allclose(*scores) and app.accuracy(scores[0], r) > max(app.accuracy(a, r), app.accuracy(b, r)) - 0.01
 
@@ -252,7 +255,7 @@ def test_cross_validation_judges_every_sentence_unseen(monkeypatch):
     monkeypatch.setattr(app.Bag, "fit", lambda self, texts, ratings: counted.append(list(texts)) or fit(self, texts, ratings))
     texts, ratings = [f"{t} {k}" for k in range(4) for t in TEXTS], np.tile(RATINGS, 4)
     scores, shares = app.cross_validate(texts, ratings, {"bayes": app.Bag()}, k=4, members=2, mix="bayes")
-    assert [*scores] == ["bayes", "network", "committee of 2", "committee + counts"] and len(shares) == 4
+    assert [*scores] == ["bayes", "bags together", "network", "committee of 2", "committee + counts", "all together"] and len(shares) == 4
     assert (scores["network"] >= 1).all() and len(seen) == 8 and app.accuracy(scores["bayes"], ratings) > 0.8
     assert [seed for seed, _ in stops] == [*range(8)] and sorted(t for _, v in stops[::2] for t in v) == sorted(texts)
     for j, rows in enumerate(app.folds(24, 4)):
@@ -275,7 +278,11 @@ def test_judges_learn_on_equal_data():
     models = app.judges(train, stop, {"ridge": app.Bag("ridge")}, members=2, seed=5, epochs=1, batch_size=6, min_count=1)
     again = app.Bag("ridge").fit(train[0] + stop[0], np.concatenate([train[1], stop[1]]))
     assert np.allclose(models["ridge"].scores(TEXTS), again.scores(TEXTS), atol=1e-3)
-    assert models["committee + counts"].other is models["ridge"] and models["committee + counts"].one is models["committee of 2"]
+    for name in ("committee + counts", "all together"):
+        assert models[name].models == [models["committee of 2"], models["ridge"]] and np.isclose(sum(models[name].shares), 1)
+    early = app.spread_of(app.Bag("ridge").fit(*train), stop[0])
+    assert models["all together"].shares == [0.5, 0.5] and np.isclose(models["all together"].spreads[1], early)
+    assert np.allclose(models["bags together"].scores(TEXTS) * early, models["ridge"].scores(TEXTS), atol=1e-3)
     alone = app.train_reviewer(train, stop, seed=5, epochs=1, batch_size=6, min_count=1)[0]
     assert np.array_equal(models["network"].scores(TEXTS), alone.scores(TEXTS))
 
@@ -294,8 +301,10 @@ def test_judges_learn_on_equal_data():
     (lambda: reviewer().fit(["a"], ["liked"]), "targets: expected numbers"),
     (lambda: app.opinion(Weights(), ""), r"^texts\[0\]: expected a str with at least one word"),
     (lambda: app.folds(3, 4), "k: expected at most n"),
-    (lambda: app.Mixture(None, None, 1.5), r"share: expected a number in \[0, 1\], got 1.5"),
-    (lambda: app.Mixture(None, None, 0.5, (1.0, 0)), r"spreads: expected a number in \(0, inf\)"),
+    (lambda: app.Mixture([], [], []), "shares, spreads: expected one number for each of 0 models"),
+    (lambda: app.Mixture([1, 2], [1], [1, 1]), "shares, spreads: expected one number for each of 2 models, got 1 and 2"),
+    (lambda: app.Mixture([1, 2], [1, -1], [1, 1]), r"shares\[1\]: expected a number in \[0, inf\), got -1"),
+    (lambda: app.Mixture([1, 2], [1, 1], [1, 0]), r"spreads\[1\]: expected a number in \(0, inf\), got 0"),
     (lambda: app.best_share([1.0, 2.0], [1.0], [1.0, -1.0]), "other: expected"),
     (lambda: app.stacked(Weights(), Weights(), (["a", ""], [1, 2])), r"valid texts\[1\]: expected a str"),
     (lambda: app.judges((TEXTS, RATINGS), (TEXTS, RATINGS), {"bayes": app.Bag()}), "mix: expected one of bayes, got 'ridge'"),

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['BAGS', 'GRID', 'SHARES', 'CLEAR', 'NEGATIONS', 'degrees', 'ratings_of', 'reviews', 'Bag', 'accuracy', 'tuned_bag',
            'read_mean_max', 'kept', 'Reviewer', 'log_odds', 'Committee', 'log_ratios', 'make_reviewer',
-           'train_reviewer', 'Mixture', 'best_share', 'stacked', 'interval', 'paired', 'by_clarity', 'leave_one_out',
-           'gradient_times_input', 'shade', 'Coloured', 'negated', 'opinion', 'folds', 'judges', 'cross_validate',
-           'summary', 'compared', 'recorded']
+           'train_reviewer', 'Mixture', 'best_share', 'spread_of', 'stacked', 'interval', 'paired', 'by_clarity',
+           'leave_one_out', 'gradient_times_input', 'shade', 'Coloured', 'negated', 'opinion', 'folds', 'judges',
+           'cross_validate', 'summary', 'compared', 'recorded']
 
 # %% ../../nbs/applications/sentiment.ipynb #51633613
 from html import escape
@@ -366,24 +366,25 @@ def train_reviewer(
 
 # %% ../../nbs/applications/sentiment.ipynb #f6e74680
 class Mixture:
-    "Two models that are asked together: a mean of their scores, each in units of its own spread. Equation sentiment.5."
+    "Models that are asked together: a weighted sum of their scores, each in units of its own spread. Equation sentiment.5."
 
     def __init__(
         self,
-        one,               # has a method `scores`
-        other,             # another
-        share=0.5,         # lambda, of the first, between 0 and 1
-        spreads=(1.0, 1.0),  # what the scores of each are divided by
+        models,   # have a method `scores`, at least one
+        shares,   # lambda, one number for each, at least 0
+        spreads,  # what the scores of each are divided by
     ):
-        self.one, self.other, self.share = one, other, check_number("share", share, 0, 1, "[]")
-        self.spreads = tuple(check_number("spreads", s, brackets="()") for s in spreads)
+        self.models = list(check_list("models", models))
+        if not self.models or not len(self.models) == len(shares) == len(spreads):
+            raise ValueError(f"shares, spreads: expected one number for each of {len(self.models)} models, got {len(shares)} and {len(spreads)}")
+        self.shares = [check_number(f"shares[{i}]", v) for i, v in enumerate(shares)]
+        self.spreads = [check_number(f"spreads[{i}]", v, brackets="()") for i, v in enumerate(spreads)]
 
     def scores(self, texts):
         "texts -> (N,) scores, above 0 where liked."
-        a, b = (np.asarray(m.scores(texts), np.float64) / s for m, s in zip((self.one, self.other), self.spreads, strict=True))
-        return self.share * a + (1 - self.share) * b
+        return sum(share / spread * np.asarray(m.scores(texts), np.float64) for m, share, spread in zip(self.models, self.shares, self.spreads))
 
-
+# %% ../../nbs/applications/sentiment.ipynb #5aa97aaa
 SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
@@ -399,16 +400,25 @@ def best_share(
     return float(shares[int(np.argmax(follows))])
 
 
+def spread_of(
+    model,  # has a method `scores`
+    texts,  # sentences that it has not learned from
+) -> float:
+    "Standard deviation of a model's scores."
+    return float(np.std(np.asarray(model.scores(texts), np.float64)))
+
+
 def stacked(
     one,    # has a method `scores`
     other,  # another
     valid,  # (texts, ratings) that neither has learned from: spreads and share
 ) -> Mixture:
-    "Two models mixed with the spreads and the share that suit validation sentences."
+    "Two models mixed with the spreads and the share that suit validation sentences. After Wolpert 1992."
     texts, ratings = reviews("valid", *valid)
     both = [np.asarray(m.scores(texts), np.float64) for m in (one, other)]
     spreads = [float(s.std()) for s in both]
-    return Mixture(one, other, best_share(*(s / d for s, d in zip(both, spreads)), ratings), spreads)
+    share = best_share(*(s / d for s, d in zip(both, spreads)), ratings)
+    return Mixture([one, other], [share, 1 - share], spreads)
 
 # %% ../../nbs/applications/sentiment.ipynb #a3fca89f
 def interval(
@@ -542,15 +552,19 @@ def judges(
     members=3,     # networks in the committee
     seed=0,        # of the first network
     **options,     # of `train_reviewer`
-):                 # -> {name: model}: the bags, one network, a committee, and the committee with counts
+):                 # -> {name: model}: the bags, alone and together, one network, a committee, and networks with counts
     "All models that are compared, on equal data."
     check_choice("mix", mix, bags)
     both = [*train[0], *stop[0]], np.concatenate([train[1], stop[1]])
-    fitted = {name: bag.fresh().fit(*both) for name, bag in bags.items()}
-    committee = Committee([train_reviewer(train, stop, seed=seed + m, **options)[0] for m in range(members)])
-    mixed = stacked(committee, bags[mix].fresh().fit(*train), stop)  # a bag that has not seen `stop`
-    mixed = Mixture(committee, fitted[mix], mixed.share, mixed.spreads)
-    return {**fitted, "network": committee.models[0], f"committee of {members}": committee, "committee + counts": mixed}
+    fitted, early = ({name: bag.fresh().fit(*part) for name, bag in bags.items()} for part in (both, train))  # early: has not seen `stop`
+    committee, k = Committee([train_reviewer(train, stop, seed=seed + m, **options)[0] for m in range(members)]), len(bags)
+    mixed, spreads = stacked(committee, early[mix], stop), [spread_of(bag, stop[0]) for bag in early.values()]
+    return {
+        **fitted, "bags together": Mixture([*fitted.values()], [1 / k] * k, spreads),
+        "network": committee.models[0], f"committee of {members}": committee,
+        "committee + counts": Mixture([committee, fitted[mix]], mixed.shares, mixed.spreads),
+        "all together": Mixture([committee, *fitted.values()], [1 / 2] + [1 / (2 * k)] * k, [mixed.spreads[0], *spreads]),
+    }
 
 # %% ../../nbs/applications/sentiment.ipynb #af28777d
 def cross_validate(
@@ -570,7 +584,7 @@ def cross_validate(
         models = judges(pick(rest), pick(parts[(j + 1) % k]), bags, members=members, seed=members * j, **options)
         for name, model in models.items():
             scores.setdefault(name, np.zeros(len(texts)))[rows] = model.scores(pick(rows)[0])
-        shares.append(models["committee + counts"].share)
+        shares.append(models["committee + counts"].shares[0])
         if progress:
             print(f"part {j + 1} of {k}:", *(f"{name} {accuracy(s[rows], ratings[rows]):.3f}" for name, s in scores.items()), f"share {shares[-1]:g}", flush=True)
     return scores, shares
@@ -589,9 +603,9 @@ def summary(
 def compared(
     scores,   # {name: (N,)}: the bags, and others
     ratings,  # (N,)
-    bags,     # names of the bags
+    bags,     # names of those to compare with
 ) -> dict:    # other -> bag -> what `paired` gives
-    "Each model that is no bag against each bag, on the same sentences."
+    "Each of the other models against each bag, on the same sentences."
     right = {name: (np.asarray(s) > 0) == (ratings > 0) for name, s in scores.items()}
     return {name: {bag: paired(right[name], right[bag]) for bag in bags} for name in scores if name not in bags}
 
@@ -608,18 +622,17 @@ def recorded(
     models = [train_reviewer(train, valid, seed=seed)[0] for seed in range(5)]
     seconds = (perf_counter() - start) / len(models)
     best = max(bags, key=lambda kind: accuracy(bags[kind].scores(valid[0]), valid[1]))
-    three = Committee(models[:3])
-    tried = {**bags, **{f"seed {k}": m for k, m in enumerate(models)}, "committee of 3": three, "committee of 5": Committee(models),
-             "committee + counts": (mixture := stacked(three, bags[best], valid))}
+    tried = {**bags, **{f"seed {k}": m for k, m in enumerate(models)}, "committee of 3": Committee(models[:3]), "committee of 5": Committee(models)}
+    tried["committee + counts"] = mixture = stacked(tried["committee of 3"], bags[best], valid)
     valid_scores, test_scores = ({name: m.scores(part[0]) for name, m in tried.items()} for part in (valid, test))
     everything, shares = cross_validate(data.texts, data.ratings, bags, mix=best, progress=progress)
     has = np.array([negated(t) for t in data.texts])
     return {
         "bags": {kind: {"n": b.n, "strength": b.strength, "sharpness": None if b.sharpness == np.inf else b.sharpness, "weights": len(b.weights)}
                  for kind, b in bags.items()},
-        "best_bag": best, "bag_seconds": round(bag_seconds, 1), "seconds_a_model": round(seconds, 1), "share": mixture.share, "fold_shares": shares,
+        "best_bag": best, "bag_seconds": round(bag_seconds, 1), "seconds_a_model": round(seconds, 1), "share": mixture.shares[0], "fold_shares": shares,
         "parameters": int(sum(a.size for a in leaves(models[0].params).values())),
         "valid": summary(valid_scores, valid[1]), "test": summary(test_scores, test[1]), "test_paired": compared(test_scores, test[1], BAGS),
-        "folds": summary(everything, data.ratings), "folds_paired": compared(everything, data.ratings, BAGS),
+        "folds": summary(everything, data.ratings), "folds_paired": compared(everything, data.ratings, (*BAGS, "bags together")),
         "negated": {name: [float(((s > 0) == (data.ratings > 0))[m].mean()) for m in (has, ~has)] for name, s in everything.items()},
     }
