@@ -219,3 +219,25 @@ def test_the_tagger_learns_made_genes_on_both_strands():
     assert np.allclose(back[::-1, [0, 2, 1]], P, atol=1e-5)
     found = find_genes(model, "".join(LETTERS[b] for b in other), 60)
     assert len(found) >= 4 and {s for s, *_ in found} == {"+", "-"}
+
+
+def test_bad_input_is_named():
+    X, y = made_pieces(30)
+    with pytest.raises(ValueError, match=r"y: expected classes 0 to 2, got 0 to 3"):
+        splice_classifier(X, np.where(np.arange(30) == 4, 3, 0), steps=4)
+    with pytest.raises(ValueError, match=r"X: expected shape \(N, T, 4\)"):
+        splice_classifier(X[:, :, :3], y, steps=4)
+    with pytest.raises(ValueError, match=r"which: expected some of the folds \[0, 1\], got 5"):
+        out_of_fold(lambda a, b: np.zeros((len(b), 2)), np.arange(6) % 2, [0, 5])
+    bases, coding = made_genes(np.random.default_rng(9), 2)
+    with pytest.raises(ValueError, match="coding: expected shape"):
+        codon_places(bases, coding[:-1])
+    model = gene_tagger(bases, coding, updates=4, n_a=4, n_x=2, copies=0)
+    with pytest.raises(ValueError, match="bases: expected at least 6 numbers 0 A, 1 C, 2 G, 3 T, got 7 of them, from 0 to 4"):
+        coding_probabilities(model, np.array([0, 1, 2, 3, 4, 0, 1]))
+    with pytest.raises(ValueError, match="text: expected at least 6 letters, got 3"):
+        find_genes(model, "ACG")
+    with pytest.raises(ValueError, match="text: expected letters out of"):
+        find_genes(model, "ACGTACGX")
+    with pytest.raises(ValueError, match="copies"):
+        gene_tagger(bases, coding, updates=4, copies=-1)

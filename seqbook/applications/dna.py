@@ -72,6 +72,8 @@ def out_of_fold(
     "Answers for every example from a model that has not seen its fold."
     folds = check_array("folds", folds, ("N",), "int")
     which = np.unique(folds) if which is None else np.atleast_1d(which)
+    if len(none := np.setdiff1d(which, folds)):
+        raise ValueError(f"which: expected some of the folds {np.unique(folds).tolist()}, got {none[0]}")
     parts = [(np.flatnonzero(folds == f), np.flatnonzero(folds != f)) for f in which]
     return np.concatenate([rows for rows, _ in parts]), np.concatenate([predictor(train, rows) for rows, train in parts])
 
@@ -106,7 +108,9 @@ def splice_classifier(
     folded=True, # False: the piece as it stands, read by a bidirectional GRU, to see what folding is good for
 ) -> Classifier:
     "Train a GRU on pieces of DNA."
-    X = fold(X) if folded else X
+    X, y = fold(X) if folded else check_array("X", X, ("N", "T", 4), "float"), check_array("y", y, (len(X),), "int")
+    if y.min() < 0 or y.max() > 2:
+        raise ValueError(f"y: expected classes 0 to 2, got {y.min()} to {y.max()}")
     layer = GRU(8, n_a, seed=seed) if folded else Bidirectional(GRU(4, n_a, seed=seed))
     model = Classifier(X.shape[2], JUNCTIONS, layer, seed=seed)
     optimizer = AdamW(one_cycle(5e-3, steps), weight_decay=0.3)
@@ -367,7 +371,7 @@ def coding_probabilities(
         total = total + (P if strand == 0 else P[::-1, [0, 2, 1]])
     return total / 2
 
-# %% ../../nbs/applications/dna.ipynb #7f13c63c
+# %% ../../nbs/applications/dna.ipynb #08a5ea13
 def find_genes(
     model,       # what `gene_tagger` made
     text: str,   # letters of DNA; N and the like are taken for the first base they may stand for
@@ -375,6 +379,8 @@ def find_genes(
 ) -> list:       # of (strand "+" or "-", start, stop, mean probability), on the printed strand, from the left
     "The coding stretches in a text of DNA."
     bases, least = one_hot(text).argmax(axis=1), check_whole("least", least)
+    if len(bases) < 6:
+        raise ValueError(f"text: expected at least 6 letters, got {len(bases)}")
     P = coding_probabilities(model, bases)
     y, found = P.argmax(axis=1), []
     edges = np.flatnonzero(np.diff(y, prepend=-1, append=-1))
