@@ -17,6 +17,7 @@ from seqbook.applications.music import (
     chorale_model,
     chord_symbols,
     compose,
+    draw_score,
     from_symbols,
     habit_shares,
     habits,
@@ -31,7 +32,8 @@ from seqbook.applications.music import (
     voice_lines,
     without_signature,
 )
-from seqbook.language_model import NGram
+from seqbook.language_model import LanguageModel, NGram
+from seqbook.lstm import LSTM
 
 
 def made_score(rng, T=32):
@@ -172,6 +174,13 @@ def test_composing(model):
         compose(model, 16, line)
     with pytest.raises(ValueError, match="temperature"):
         compose(model, 4, temperature=0)
+    with pytest.raises(ValueError, match="frames"):
+        compose(model, 0)
+    with pytest.raises(ValueError, match="soprano: expected a pair"):
+        compose(model, 4, line[0])
+    other = LanguageModel(CHORDS, LSTM(2, 2))
+    with pytest.raises(ValueError, match=f"model: expected one over the symbols of SCORE, {len(SCORE)} of them, got one over 90"):
+        compose(other, 4)
 
 
 def test_tunes_from_text(model):
@@ -182,7 +191,31 @@ def test_tunes_from_text(model):
         with pytest.raises(ValueError, match="text: expected"):
             tune(wrong)
     player = harmonise(model, "C5 B4 C5 B4", tries=2)
-    assert isinstance(player, Player) and player.count >= 16
+    assert isinstance(player, Player) and player.count >= 16 and player.title == "A setting of C5 B4 C5 B4"
+    assert harmonise(model, "C5 B4 C5 B4 C5 B4 C5 B4 C5", tries=1).title == "A setting of C5 B4 C5 B4 C5 B4 C5 B4 ..."
+    with pytest.raises(ValueError, match="tries"):
+        harmonise(model, "C5", tries=0)
+
+
+def test_the_picture_has_a_line_for_each_note():
+    from matplotlib.figure import Figure
+    pitches, held = made_score(np.random.default_rng(8), 12)
+    ax = Figure().subplots()
+    draw_score(ax, pitches, held)
+    staves, notes = ax.lines[:10], ax.lines[10:]
+    assert [line.get_ydata()[0] for line in staves] == [43, 47, 50, 53, 57, 64, 67, 71, 74, 77]   # G B D F A, E G B D F
+    ends = [np.round(line.get_xdata() + np.array([-0.05, 0.05]), 6) for line in notes]
+    drawn = [(line.get_color(), *x, line.get_ydata()[0]) for line, x in zip(notes, ends)]
+    assert drawn == [(f"C{v}", t / 2, (t + n) / 2, p) for v, t, n, p in notes_of(pitches, held)]
+
+
+def test_speed_and_steps_are_checked():
+    score = made_score(np.random.default_rng(9), 4)
+    for wrong in ({"tempo": 0}, {"step": 0}, {"step": -1}, {"tempo": np.nan}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            midi_bytes(*score, **wrong)
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Player(*score, "x", **wrong)
 
 
 def test_the_player_is_whole_and_safe():

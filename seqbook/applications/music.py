@@ -98,8 +98,8 @@ def chorale_model(
     valid,       # list of id arrays, to choose the best parameters
     vocabulary=SCORE,
     seed=0,      # weights, order of the pieces
-    updates=400, # steps of the optimiser
-    n_a=128,     # units
+    updates=500, # steps of the optimiser
+    n_a=160,     # units
     n_x=64,      # features of a symbol
     batch_size=16,
     rate=8e-3,   # largest learning rate
@@ -135,6 +135,8 @@ def compose(
     seed=0,                # of the draws
 ):                         # -> pitches (T, 4), held (T, 4)
     "Write four voices, or three to a given one."
+    if len(model.vocabulary) != len(SCORE) or model.vocabulary.symbols != SCORE.symbols:
+        raise ValueError(f"model: expected one over the symbols of SCORE, {len(SCORE)} of them, got one over {len(model.vocabulary)}")
     rng, frames = np.random.default_rng(check_whole("seed", seed, 0)), check_whole("frames", frames)
     temperature, given = check_number("temperature", temperature, brackets="()"), None if soprano is None else _tune(soprano, frames)
     ids, (z, state) = [], model.step(np.array([SCORE.end_id]))
@@ -162,6 +164,8 @@ def _draw(z, voice, temperature, rng, sounding):
 
 def _tune(soprano, frames):
     "A given soprano as symbols."
+    if not isinstance(soprano, (tuple, list)) or [np.ndim(a) for a in soprano] != [1, 1]:
+        raise ValueError(f"soprano: expected a pair, pitches (T,) and held (T,), got {soprano!r:.60}")
     pitches, held = (np.asarray(a)[:, None] for a in soprano)
     if len(pitches) < frames or len(held) != len(pitches):
         raise ValueError(f"soprano: expected pitches and held of at least {frames} frames, got {len(pitches)} and {len(held)}")
@@ -395,7 +399,7 @@ def harmonise(
         score = compose(model, len(line[0]), line, temperature, seed=seed + k)
         loss = float(model_nats(model, [to_symbols(*score)])[0].sum())
         best = min(best or (np.inf, None), (loss, score), key=lambda x: x[0])
-    return Player(*best[1], f"A setting of {text[:24]}...")
+    return Player(*best[1], f"A setting of {text if len(text) <= 24 else text[:24].rsplit(' ', 1)[0] + ' ...'}")
 
 # %% ../../nbs/applications/music.ipynb #b1085569
 CHORDS = Vocabulary([*map(str, range(21, 109)), "|"], end="<end>")
