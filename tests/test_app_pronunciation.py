@@ -1,12 +1,36 @@
-"Spelling to phonemes: edit distance, error rates, cuts, the joint n-gram model, and the networks on a made language."
+"Spelling to phonemes: error rates, cuts, the joint n-gram model, and the networks on a made language."
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from seqbook.applications.pronunciation import (Chunks, JointNgram, Rates, best_cuts, by_spelling, cut_table, edit_distance, error_rates, examples,
-                                                exchanged, influence, learn_chunks, letter_tagger, network_scores, phoneme_scores, pronounce, proposed,
-                                                questions, say, spelling_model, spoken, tagged, together, train_speller, train_tagger)
+from seqbook.applications.pronunciation import (
+    Chunks,
+    JointNgram,
+    Rates,
+    best_cuts,
+    by_spelling,
+    cut_table,
+    error_rates,
+    examples,
+    exchanged,
+    influence,
+    learn_chunks,
+    letter_tagger,
+    network_scores,
+    phoneme_scores,
+    pronounce,
+    proposed,
+    questions,
+    say,
+    spelling_model,
+    spoken,
+    tagged,
+    together,
+    train_speller,
+    train_tagger,
+)
+from seqbook.ctc import edit_distance
 
 SOUND = {"a": ("A",), "h": (), "x": ("K", "S"), "t": ("T",), "n": ("N",)}
 
@@ -27,7 +51,7 @@ def language():
                            splits={"train": rows[rows % 5 > 0], "valid": rows[rows % 10 == 0], "test": rows[rows % 10 == 5]})
 
 
-def test_edit_distance_is_symmetric_and_keeps_the_triangle():
+def test_exchanges_are_as_many_as_edits_and_these_keep_the_triangle():
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(list("ab"), rng.integers(0, 6))) for _ in range(12)]
     for a in texts:
@@ -138,9 +162,9 @@ def test_phoneme_scores_are_those_of_the_beam(language, speller):
 
 
 def test_influence_lies_on_the_letter_that_says_it(speller):
-    answer, I = influence(speller, "taxn")
-    assert answer == ("T", "A", "K", "S", "N") and I.shape == (4, 5)
-    assert (I.argmax(axis=0) == [0, 1, 2, 2, 3]).sum() >= 4
+    answer, shares = influence(speller, "taxn")
+    assert answer == ("T", "A", "K", "S", "N") and shares.shape == (4, 5)
+    assert (shares.argmax(axis=0) == [0, 1, 2, 2, 3]).sum() >= 4
 
 
 def test_together_weighs_both():
@@ -175,3 +199,31 @@ def test_pronounce_takes_what_people_write(language, speller, ngram):
             pronounce(bad, speller)
     with pytest.raises(ValueError, match="text: expected letters of the dictionary, .*got '7'"):
         pronounce("tax7", speller)
+
+
+def test_other_bad_input_is_named(language, speller):
+    a, proposal = [[("A",)]], [[(("A",), -1.0)]]
+    tagger = letter_tagger([[("A",), ("T",)]], "at", n_a=3, n_x=3)
+    for f, args, message in (
+        (questions, (language, "test", 0), "limit: expected a whole number >= 1, got 0"),
+        (error_rates, (["a"], [[]]), r"references\[0\]: expected at least one pronunciation"),
+        (error_rates, (["a", "b"], [["a"], ["b", ""]]), r"references\[1\]: expected .* phonemes in each"),
+        (Chunks, (["a"], [("X", "Y", "Z")]), "phonemes: expected a word with one phoneme at least and two a letter"),
+        (learn_chunks, (Chunks(["a"], [("X",)]), 0), "rounds: expected a whole number >= 1"),
+        (JointNgram, (["a", "b"], a), "cuts: expected for each word None or one chunk a letter"),
+        (JointNgram, (["ab"], a), "cuts: expected for each word None or one chunk a letter"),
+        (proposed, (JointNgram(["a"], a, 2), "a", 0), "width: expected a whole number >= 1, got 0"),
+        (together, (proposal, [], 1.0), "scores: expected one for each proposal"),
+        (together, (proposal, [[1.0, 2.0]], 1.0), "scores: expected one for each proposal"),
+        (influence, (speller, ""), "word: expected at least one letter, got none"),
+        (train_speller, (speller, language, 0), "steps: expected a whole number >= 1, got 0"),
+        (train_tagger, (tagger, ["at"], [None], 3), "inputs: expected|targets: expected"),
+        (spoken, (speller, ["ta"], 2, 0), "length: expected a whole number >= 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            f(*args)
+
+
+def test_few_steps_are_steps(language):
+    model = spelling_model(language, n_a=3, n_x=3)
+    assert len(train_speller(model, language, 3).records["valid"]) == 3
