@@ -48,6 +48,11 @@ def made(people=3, n=400, seed=0):
 DATA = made()
 
 
+def quick():
+    "A network that has hardly learned."
+    return observer(arms(DATA), steps=4, n_a=2, batch_size=1)
+
+
 def test_mirrors():
     x = np.arange(12, dtype=np.float32).reshape(2, 6)
     assert as_right(x, True) is x and as_right(x, False).tolist()[0] == [-0.0, 1, 2, 3, -4, -5]
@@ -150,6 +155,12 @@ def test_leaving_out_one():
     (lambda: varied(np.zeros((9, 3)), np.random.default_rng(0)), "recording: expected"),
     (lambda: delays([0, 1], [0, 1, 2]), "decisions: expected"),
     (lambda: window_model(arms(DATA), kind="magic"), "kind: expected one of"),
+    (lambda: as_right(np.zeros((3, 6)), "left"), "right: expected True or False, got .left."),
+    (lambda: joined(arms(DATA), np.random.default_rng(0), arm=99), "arm: expected one of .* got 99"),
+    (lambda: trailing(None, np.zeros(4)), "stream: expected shape"),
+    (lambda: quick().probabilities([np.zeros((9, 5))]), "stream: expected shape"),
+    (lambda: episodes(quick(), np.full((20, 6), np.nan), DATA.names), "recording: expected finite numbers, got nan"),
+    (lambda: episodes(quick(), np.zeros((20, 6)), ("a", "b")), "names: expected one for each of 3 labels, got 2"),
     (lambda: leave_one_out(DATA, 11), "person: expected one of those in the data, 1 to 3, got 11"),
 ])
 def test_bad_input_is_named(call, message):

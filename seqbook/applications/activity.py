@@ -30,7 +30,7 @@ def as_right(
 ):              # -> (T, 6) as the right arm would have measured it
     "A recording of the left arm, seen in a mirror."
     check_array("recording", recording, ("T", 6), "float")
-    return recording if check_flag("right", bool(right)) else recording * MIRROR.astype(recording.dtype)
+    return recording if check_flag("right", right) else recording * MIRROR.astype(recording.dtype)
 
 # %% ../../nbs/applications/activity.ipynb #6f5e2554
 class Arms(NamedTuple):
@@ -150,6 +150,8 @@ def joined(
 ):                      # -> (T, 6) measurements, (T // per,) int64 labels of the frames
     "Pieces of recordings of one arm, one after the other, no exercise twice in a row."
     rows = np.flatnonzero(data.arms == (rng.choice(np.unique(data.arms)) if arm is None else arm))
+    if len(np.unique(data.labels[rows])) < 2:
+        raise ValueError(f"arm: expected one of {np.unique(data.arms).tolist()} with two exercises or more, got {arm!r:.60}")
     X, y, last = [], [], None
     for _ in range(rng.integers(*pieces, endpoint=True)):
         i = rng.choice([i for i in rows if data.labels[i] != last])
@@ -201,15 +203,19 @@ class Observer(NamedTuple):
     centre: np.ndarray  # (12,) float32
     scale: np.ndarray   # (12,) float32
 
+    def seen(self, stream):
+        "Measurements (T, 6) as the network sees them -> (T // 5, 12)"
+        return (frames(check_array("stream", stream, ("T", len(self.centre) // 2), "float")) - self.centre) / self.scale
+
     def probabilities(self, streams):
         "A list of measurements (T_i, 6) -> a list of (T_i // 5, n_y): P(exercise) at each frame, from what came so far"
-        return self.tagger.probabilities([(frames(x) - self.centre) / self.scale for x in streams])
+        return self.tagger.probabilities([self.seen(x) for x in streams])
 
     def watch(self, stream):
         "Measurements (T, 6) of one stream -> yields P(exercise) (n_y,) after each frame, as it goes"
         state = None
-        for x in frames(stream):
-            z, state = self.tagger.step(((x - self.centre) / self.scale)[None], state)
+        for x in self.seen(stream):
+            z, state = self.tagger.step(x[None], state)
             p = np.exp(z[0] - z[0].max())
             yield p / p.sum()
 
@@ -252,6 +258,7 @@ def trailing(
     per=5,     # measurements in a frame
 ):             # -> (T // per,) int64: its decision after each frame; -1 before the first full window
     "Decisions from the last `size` measurements, after every frame."
+    check_array("stream", stream, ("T", "channels"), "float")
     out = np.full(len(stream) // check_whole("per", per), -1)
     ends = np.arange(len(out)) * per + per
     full = ends >= check_whole("size", size)
@@ -325,7 +332,7 @@ def recorded(
         people[str(person)] = r | short | {"network": ["".join(map(str, said)) for said in r["network"]]}
     return {"names": list(data.names), "steps": steps, "seeds": list(seeds), "people": people}
 
-# %% ../../nbs/applications/activity.ipynb #db949b7e
+# %% ../../nbs/applications/activity.ipynb #fc3df424
 class Episode(NamedTuple):
     "What was going on from when to when, in seconds."
     start: float
@@ -342,8 +349,13 @@ def episodes(
     shortest=10,  # episodes of fewer frames are left out
 ) -> list:        # of Episode
     "What somebody did, one thing after the other."
-    P = np.array(list(model.watch(as_right(np.asarray(recording, np.float32), right)))).reshape(-1, len(names))
+    recording, shortest = np.asarray(recording, np.float32), check_whole("shortest", shortest)
+    if len(names) != len(model.tagger.labels):
+        raise ValueError(f"names: expected one for each of {len(model.tagger.labels)} labels, got {len(names)}")
+    if not np.isfinite(recording).all():
+        raise ValueError(f"recording: expected finite numbers, got {recording[~np.isfinite(recording)][0]}")
+    P = np.array(list(model.watch(as_right(recording, right)))).reshape(-1, len(names))
     said = P.argmax(axis=1)
     starts = np.flatnonzero(np.diff(said, prepend=-1))
     out = [Episode(a / 10, b / 10, names[said[a]], float(P[a:b, said[a]].mean())) for a, b in zip(starts, [*starts[1:], len(said)])]
-    return [e for e in out if e.end - e.start >= check_whole("shortest", shortest) / 10]
+    return [e for e in out if round(10 * (e.end - e.start)) >= shortest]
