@@ -15,9 +15,9 @@ from time import perf_counter
 
 import numpy as np
 
-from .pronunciation import edit_distance
 from ..backend import check_choice, check_number, check_whole, leaves
 from ..brnn import Bidirectional
+from ..ctc import edit_distance
 from ..datasets import sentence_pairs, verse_pairs
 from ..gru import GRU
 from ..lstm import LSTM
