@@ -4,8 +4,33 @@ import pytest
 
 pytest.importorskip("sacrebleu")
 
-from seqbook.applications.translation import (BINS, NONE, Bigrams, Memory, bleu, by_words, copier, cut, joined, kept, recall, signature, train_translator,
-                                              translate, translations, translator, word_by_word, word_table)
+from seqbook.applications.translation import (
+    BINS,
+    NONE,
+    Bigrams,
+    Memory,
+    _by_likeness,
+    bleu,
+    by_words,
+    check_sentences,
+    copier,
+    cut,
+    joined,
+    kept,
+    passages,
+    recall,
+    sides,
+    signature,
+    train_translator,
+    translate,
+    translations,
+    translator,
+    word_by_word,
+    word_table,
+)
+from seqbook.backend import leaves
+from seqbook.data import DataUnavailable
+from seqbook.datasets import verse_pairs
 
 WORDS = {"le": "the", "chat": "cat", "chien": "dog", "noir": "black", "petit": "small", "dort": "sleeps", "mange": "eats"}
 
@@ -56,7 +81,8 @@ def test_memory_finds_the_most_similar():
 def test_word_table_finds_the_dictionary():
     table = word_table(*made())
     for f, e in WORDS.items():
-        assert max(table[f], key=table[f].get) == e and table[f][e] > (0.5 if f == "le" else 0.9)  # every sentence has a 'the', which NONE may have said
+        least = 0.5 if f == "le" else 0.9  # every sentence has a 'the', which NONE may have said
+        assert max(table[f], key=table[f].get) == e and table[f][e] > least
     assert all(abs(sum(row.values()) - 1) < 1e-3 for row in table.values()) and NONE in table
 
 
@@ -116,3 +142,85 @@ def test_copier_has_one_vector_between():
     model = copier([["a", "b"], ["b", "c"]], 6, 4)
     assert model.bridge is None and model.start(np.zeros((3, 2), np.int64))[0].a.shape == (2, 6)
     assert kept([["a"], ["a", "b"]], [["a", "b"], ["a", "b"]]) == [[2, 2, 3, 1]]
+
+
+def test_only_translations_forbids_the_unknown_word():
+    "Made the most probable word of all, it is what the beam writes by itself; a test on a model that avoids it would prove nothing."
+    model = translator(*made(60), n_a=4, n_x=4)
+    leaves(model.params)["decoder.output.by"][model.decoder.vocabulary.encode(["<unk>"])[0]] += 20
+    assert "<unk>" in model.beam(["le", "chat"], 2, 5, n=1)[0].text
+    assert "<unk>" not in translations(model, [["le", "chat"]], 2, length=5)[0]
+
+
+def test_one_seed_one_translator():
+    answers = []
+    for seed in (3, 3, 4):
+        model = translator(*made(60), n_a=4, n_x=4, seed=seed)
+        train_translator(model, *made(60), made(10, 1), steps=12)
+        answers.append(leaves(model.params)["decoder.layer.Waa"])
+    assert np.array_equal(*answers[:2]) and not np.allclose(answers[0], answers[2])
+
+
+@pytest.mark.parametrize("call", [
+    lambda text: Memory([text], [["the"]]),
+    lambda text: Memory(*made(5)).find(text),
+    lambda text: word_table([["le"], text], [["the"], ["the"]]),
+    lambda text: word_by_word({}, Bigrams([["the"]]), text),
+    lambda text: translator([text], [["the"]]),
+    lambda text: translations(None, [text]),
+])
+def test_a_string_is_no_list_of_words(call):
+    "A string would be read letter by letter."
+    with pytest.raises(ValueError, match="source: expected sentences as lists of words, which `cut` makes of text, got 'le chat'"):
+        call("le chat")
+
+
+@pytest.mark.parametrize("call", [Memory, word_table, translator, check_sentences])
+def test_sentences_that_slipped_are_refused(call):
+    with pytest.raises(ValueError, match="target: expected as many sentences as in source, 2, got 1"):
+        call([["le"], ["chat"]], [["the"]])
+    with pytest.raises(ValueError, match="target: expected sentences as lists of words, .* got 'cat' as number 1"):
+        call([["le"], ["chat"]], [["the"], "cat"])
+
+
+@pytest.mark.parametrize("name, call", [
+    ("seed", lambda: translator(*made(60), seed=-1)),
+    ("rounds", lambda: word_table(*made(5), rounds=0)),
+    ("discount", lambda: Bigrams([["a"]], discount=2)),
+    ("draws", lambda: bleu(["a", "b"], ["a", "b"], draws=1)),
+    ("part", lambda: sides(Parts, "future")),
+])
+def test_errors_name_the_argument(name, call):
+    with pytest.raises(ValueError, match=f"^{name}: expected"):
+        call()
+
+
+class Parts:
+    "Of a data set only what `sides` asks for."
+    splits, other, english = {"train": [1], "valid": [0]}, ["Le chat", "L’âge"], ["The cat", "Age"]
+
+
+def test_sides_cuts_both_and_keeps_the_reference():
+    assert sides(Parts) == ([["l'âge"]], [["age"]], ["Age"])
+    assert sides(Parts, "valid") == ([["le", "chat"]], [["the", "cat"]], ["The cat"])
+
+
+def test_by_likeness_puts_each_sentence_into_one_part():
+    a, r = [cut(x) for x in ("the big cat sleeps", "no", "the small dog eats")], ["the big cat sleeps", "yes", "the small dog eats"]
+    rows = _by_likeness(a, r, [1.0, 0.0, 0.39])
+    assert [row[:3] for row in rows] == [[0.0, 0.4, 2], [0.8, 1.0, 1]]
+    assert rows[1][3] == pytest.approx(100) and rows[0][3] < 99
+
+
+def test_passages_are_beginnings_of_verses():
+    try:
+        verses = verse_pairs("ja", progress=False)
+    except DataUnavailable as e:
+        pytest.skip(f"{e.archive.name}: {e.reason}")
+    some, again = passages(300, 12, 200), passages(300, 12, 200)
+    assert some == again != passages(300, 12, 200, seed=1)
+    assert {len(s) for s in some} == set(range(1, 13)) and len({w for s in some for w in s}) <= 201
+    starts = {tuple(cut(verses.english[i])[:1]) for i in verses.splits["train"]}
+    assert all(tuple(s[:1]) in starts for s in some if s[0] != "<unk>")
+    with pytest.raises(ValueError, match="longest: expected a length that some verse of the part 'test' has, got 1000"):
+        passages(3, 1000, part="test")
