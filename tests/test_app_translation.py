@@ -81,7 +81,7 @@ def test_memory_finds_the_most_similar():
 def test_word_table_finds_the_dictionary():
     table = word_table(*made())
     for f, e in WORDS.items():
-        least = 0.5 if f == "le" else 0.9  # every sentence has a 'the', which NONE may have said
+        least = 0.5 if f == "le" else 0.8  # every sentence has a 'the', which NONE may have said
         assert max(table[f], key=table[f].get) == e and table[f][e] > least
     assert all(abs(sum(row.values()) - 1) < 1e-3 for row in table.values()) and NONE in table
 

@@ -105,10 +105,10 @@ class Memory:
         check_sentences(source, target)
         self.source, self.target, self.at = source, list(target), defaultdict(list)
         for i, words in enumerate(source):
-            for word in set(words):
+            for word in dict.fromkeys(words):
                 self.at[word].append(i)
         self.rarity = {word: log(len(source) / len(rows)) ** 2 for word, rows in self.at.items()}
-        self.size = [sum(self.rarity[w] for w in set(words)) ** 0.5 + 1e-9 for words in source]
+        self.size = [sum(self.rarity[w] for w in dict.fromkeys(words)) ** 0.5 + 1e-9 for words in source]
 
     def find(
         self,
@@ -118,7 +118,7 @@ class Memory:
         "What has been translated already that is most like it."
         check_sentences([words])
         shared = Counter()
-        for word in set(words):
+        for word in dict.fromkeys(words):
             for i in self.at.get(word, ()):
                 shared[i] += self.rarity[word]
         best = sorted(shared, key=lambda i: -shared[i] / self.size[i])[:n]
@@ -230,8 +230,9 @@ def train_translator(
     progress=False,   # a bar
 ):                    # -> History
     "Learn to translate; the parameters that were best on the held-out sentences are kept."
+    rise = max(1, check_whole("steps", steps, 2) // 20)
     return model.fit(source, target, valid=valid, steps=steps, batch_size=batch_size, seed=seed, progress=progress,
-                     optimizer=Adam(warmup(cosine(lr, steps - steps // 20), steps // 20)), evaluate_every=max(1, steps // 12))
+                     optimizer=Adam(warmup(cosine(lr, steps - rise), rise)), evaluate_every=max(1, steps // 12))
 
 
 def translations(
