@@ -51,6 +51,11 @@ def test_joined_undoes_cut_for_ordinary_sentences():
     assert cut("L’élève") == cut("l'élève") == ["l'élève"]
 
 
+def test_cut_wants_a_text():
+    with pytest.raises(TypeError, match="text: expected a str, got NoneType"):
+        cut(None)
+
+
 def test_bleu_is_that_of_sacrebleu():
     import sacrebleu
     a, r = ["The cat is on the mat.", "There is a dog"], ["the cat sat on the mat.", "There is a big dog"]

@@ -28,7 +28,7 @@ from ..rnn_types import Seq2Seq
 # %% ../../nbs/applications/translation.ipynb #8cf52c95
 def cut(text) -> list:
     "A sentence as words and marks, in small letters, apostrophes as one writes them on a keyboard."
-    return tokenize(text.replace("’", "'"))
+    return tokenize(text if not isinstance(text, str) else text.replace("’", "'"))
 
 
 def sides(
