@@ -26,7 +26,8 @@ LAYERS = {  # from the bottom of the imports up; colours of a tile and of its ed
     "bridges": (("course", "interop", "interactive"), "#efe8f5", "#6d4a8f"),
     "speed": (("kernels_cpu", "kernels_gpu"), "#fbe4e4", "#a33b3b"),
     "applications": (tuple(f"applications.{name}" for name in (
-        "sentiment", "named_entities", "dna", "music", "speech", "translation", "activity", "names")), "#f7ecd8", "#8a6414"),
+        "sentiment", "named_entities", "dna", "music", "speech", "pronunciation", "translation", "activity", "names")),
+        "#f7ecd8", "#8a6414"),
 }
 SAYS = {"arrays": "what is computed with", "units": "what is computed", "practice": "what it takes to learn",
         "models": "what people use", "bridges": "to and from elsewhere",
