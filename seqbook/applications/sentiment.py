@@ -543,7 +543,7 @@ def folds(
         raise ValueError(f"k: expected at most n = {n} parts, got {k}")
     return [np.sort(part) for part in np.array_split(np.random.default_rng(seed).permutation(n), k)]
 
-
+# %% ../../nbs/applications/sentiment.ipynb #7463826e
 def judges(
     train,         # (texts, ratings) to learn from
     stop,          # (texts, ratings): when a network stops, and how it is mixed with counts
