@@ -159,6 +159,8 @@ WORDS = Vocabulary.build(["a"], end=None)
     (lambda: best_path(np.ones((2, 3)), ["O", "B-X"]), "P: expected"),
     (lambda: Windows([["a"]], width=-1), "width"),
     (lambda: mark(["a"], None), "text: expected a str, got list"),
+    (lambda: mark("a", None), "model: expected a NameTagger for the labels 0 and 1, got None"),
+    (lambda: mark("a", NameTagger(WORDS, WORDS, ["O", "B-X"])), "model: expected a NameTagger for the labels 0 and 1"),
 ])
 def test_bad_input_is_named(call, message):
     with pytest.raises((TypeError, ValueError), match=message):

@@ -667,7 +667,7 @@ class Marked(NamedTuple):
         return " ".join(f"[{w} {p:.2f}]" if p > self.at else w for w, p in zip(self.words, self.p))
 
     def _repr_html_(self):
-        style = "background:#ffcfae;color:#1b1b1b;border-radius:3px;padding:0 .2em", "border-bottom:2px dotted #d9622b", ""
+        style = "background:#ffcfae;color:#1b1b1b;border-radius:3px;padding:0 .2em;font-weight:600", "border-bottom:2px dotted #d9622b", ""
         one = lambda w, p: f'<span style="{style[0 if p > self.at else 1 if p > self.at / 4 else 2]}" title="{p:.2f}">{escape(w)}</span>'
         return "<p>" + " ".join(map(one, self.words, self.p.tolist())) + "</p>"
 
@@ -680,6 +680,8 @@ def mark(
     "Which words are part of a person's name?"
     if not isinstance(text, str):
         raise TypeError(f"text: expected a str, got {type(text).__name__}")
+    if not isinstance(model, Tagger) or set(model.tags) != {0, 1}:
+        raise TypeError(f"model: expected a NameTagger for the labels 0 and 1, got {model!r:.60}")
     words = re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*|'[a-z]+|\S", text)
     ends = [t + 1 for t, w in enumerate(words) if w in ".?!"]
     sentences = [words[a:b] for a, b in zip([0, *ends], [*ends, len(words)]) if a < b]
