@@ -329,7 +329,7 @@ def rephrased(
         at = np.flatnonzero((places[:-2] == 1) & (places[2:] == 3))
         words = 16 * bases[at] + 4 * bases[at + 1] + bases[at + 2]
         usual, again = np.bincount(words, minlength=64) + 1.0, rng.random(len(at)) < codons
-        for meaning in set(CODE):
+        for meaning in sorted(set(CODE)):
             same, rows = np.array([k for k in range(64) if CODE[k] == meaning]), np.flatnonzero(again)
             rows = rows[np.isin(words[rows], same)]
             words[rows] = rng.choice(same, len(rows), p=usual[same] / usual[same].sum())
