@@ -507,6 +507,7 @@ class CupyLauncher:
     def __init__(self):
         import cupy
         self.xp, self.kernels, self.graphs, self.cards = cupy, {}, OrderedDict(), {}
+        self.last = None  # the Path of the latest loop; where the device had no room for it, that is not what `gpu_path` says
 
     def card(self) -> Card:
         "The current device."
@@ -826,8 +827,9 @@ class Call:
         options = loop_options(self.kind, self.n, plan, back, self.tf32, self.relu, self.late)
         kernel, values = self.run.kernel(WHOLE, "loop", options, plan.shared), table_of(self.run.address, self.a)
         if plan.resident and plan.blocks > (room := self.run.resident(kernel, THREADS, plan.shared)):
-            self.path = self.path_of("graph")._replace(why=f"{plan.blocks} blocks would have to run at once, the device now holds {room}")
+            self.path = self.path_of("graph")._replace(why=f"{plan.blocks} blocks would have to run at once, the device holds {room} of this kernel")
             return self.loop(back)
+        self.run.last = self.path
         start, stop, way = (self.T - 1, -2, -1) if back else (0, self.T, 1)
         if plan.resident:
             bells = self.xp.zeros(32 * plan.groups, np.uint32)
@@ -857,12 +859,11 @@ class Call:
     def backward(self, dY, dstate):
         "-> D, E as matrices of T B rows, and the derivatives at the initial state. A pullback may be called twice: its arrays are its own."
         before = self.a
-        with device_memory(self.what()):
-            self.a = before | self._backward_arrays(dY, (None,) * len(self.ends) if dstate is None else dstate)
-            try:
-                self._backward()
-            finally:
-                a, self.a = self.a, before
+        self.a = before | self._backward_arrays(dY, (None,) * len(self.ends) if dstate is None else dstate)
+        try:
+            self._backward()
+        finally:
+            a, self.a = self.a, before
         flat = lambda d: d.reshape(self.T * self.B, -1)
         return flat(a["D"]), flat(a["E"]), [a[name] for name, _ in zip(("dA", "dC"), self.ends)]
 
@@ -920,8 +921,9 @@ def rnn_gpu(
 
     def pullback(dY=None, dstate=None):
         check_upstream(Y, end, dY, dstate)
-        D, _, dstart = call.backward(dY, dstate)
-        return (D @ call.Wax).reshape(X.shape), RNNParams(D.T @ call.X, D.T @ call.past(), D.sum(axis=0)), RNNState(*dstart)
+        with device_memory(call.what()):
+            D, _, dstart = call.backward(dY, dstate)
+            return (D @ call.Wax).reshape(X.shape), RNNParams(D.T @ call.X, D.T @ call.past(), D.sum(axis=0)), RNNState(*dstart)
 
     return Y, end, pullback
 
@@ -944,8 +946,9 @@ def gru_gpu(
 
     def pullback(dY=None, dstate=None):
         check_upstream(Y, end, dY, dstate)
-        D, E, dstart = call.backward(dY, dstate)
-        return *_gru_grads(call, X, D, E), GRUState(*dstart)
+        with device_memory(call.what()):
+            D, E, dstart = call.backward(dY, dstate)
+            return *_gru_grads(call, X, D, E), GRUState(*dstart)
 
     return Y, end, pullback
 
@@ -982,9 +985,10 @@ def lstm_gpu(
 
     def pullback(dY=None, dstate=None):
         check_upstream(Y, end, dY, dstate)
-        D, _, dstart = call.backward(dY, dstate)
-        grads = LSTMParams(D.T @ call.X, D.T @ call.past(), D.sum(axis=0), None if p.P is None else _peephole_grads(call, D))
-        return (D @ call.Wax).reshape(X.shape), _coupled(p, grads), LSTMState(*dstart)
+        with device_memory(call.what()):
+            D, _, dstart = call.backward(dY, dstate)
+            grads = LSTMParams(D.T @ call.X, D.T @ call.past(), D.sum(axis=0), None if p.P is None else _peephole_grads(call, D))
+            return (D @ call.Wax).reshape(X.shape), _coupled(p, grads), LSTMState(*dstart)
 
     return Y, end, pullback
 

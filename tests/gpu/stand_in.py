@@ -54,7 +54,7 @@ class StandIn:
 
     def __init__(self, card=SMALL, seed=0, at_once=None):
         self.the_card, self.seed, self.at_once = card, seed, at_once
-        self.launches, self.counts = [], (ctypes.c_long * 2)()  # names and grids; barriers of blocks, bells rung
+        self.last, self.launches, self.counts = None, [], (ctypes.c_long * 2)()  # names and grids; barriers of blocks, bells rung
 
     def card(self):
         return self.the_card

@@ -87,6 +87,15 @@ def test_outside_of_a_stage_the_reason_stands_in_the_row(lib, capsys):
     assert "n_a must be a multiple of 4, got 10" in said(capsys)[1]["outside"]
 
 
+@pytest.mark.skipif(COMPILER is None, reason="needs g++")
+def test_a_stage_that_another_one_stood_in_for_is_not_timed(lib, capsys):
+    "The device had no room for all blocks at once: the graph computed, under its own name alone."
+    kernels_gpu.LAUNCHERS["device"]().at_once = 1
+    benchmark.compete("seqbook persistent", time.time() + 99, lib, [("rnn", 3, 4, 5, 20)])
+    row = said(capsys)[1]
+    assert row["outside"] == "3 blocks would have to run at once, the device holds 1 of this kernel" and "forward" not in row
+
+
 def test_what_fails_is_reported_and_the_rest_goes_on(lib, capsys, monkeypatch):
     def broken(unit, lib):
         raise ValueError("an illegal address\nand more")
@@ -96,6 +105,50 @@ def test_what_fails_is_reported_and_the_rest_goes_on(lib, capsys, monkeypatch):
     benchmark.compete("JAX", time.time() + 99, lib, SMALL)
     (row,) = said(capsys)
     assert row["contestant"] == "JAX" and row["failed"]
+
+
+def test_the_peers_run(capsys, monkeypatch):
+    "JAX and PyTorch on this machine's processor in place of a GPU: what is asked of them exists; the times mean nothing."
+    jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    precision = jax.config.jax_default_matmul_precision
+    try:
+        benchmark.compete("JAX", time.time() + 99, None, SMALL)
+    finally:
+        jax.config.update("jax_default_matmul_precision", precision)
+    (row,) = said(capsys)
+    assert row["unit"] == "lstm" and row["forward"] > 0 and row["both"] > 0
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            self.at = time.perf_counter()
+
+        def synchronize(self):
+            pass
+
+        def elapsed_time(self, other):
+            return 1e3 * (other.at - self.at)
+
+    for where in (torch.Tensor, torch.nn.Module):
+        monkeypatch.setattr(where, "cuda", lambda self: self)
+    nothing = lambda *_: 0
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, nothing)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(benchmark, "GOAL", SMALL)
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        for kind, single in (("TF32", True), ("fp32", False), ("fp16", False)):
+            benchmark.compete(f"cuDNN {kind}", time.time() + 99, None, SMALL)
+            rows = said(capsys)
+            assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == single
+            assert [r["unit"] for r in rows] == ["lstm", "gru", "rnn"] + ["training step, lstm"] * (kind != "fp16")
+            assert all(r["both"] > 0 and r["forward"] > 0 for r in rows[:3]) and all(r["step"] > 0 for r in rows[3:]), rows
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def test_a_process_that_hangs_or_dies_keeps_its_rows():

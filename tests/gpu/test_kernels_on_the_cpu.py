@@ -7,7 +7,7 @@ from test_units import run
 from units import CASES, UNITS, case, label
 
 from seqbook import backend, kernels_gpu
-from seqbook.backend import BackendError, DeviceArray, asnumpy, device, register, tree_map
+from seqbook.backend import BackendError, DeviceArray, OutOfDeviceMemory, asnumpy, device, register, tree_map
 from seqbook.gru import GRU
 from seqbook.kernels_gpu import gpu_path, stage, stage_wanted, tf32, tf32_on
 from seqbook.language_model import LanguageModel
@@ -187,10 +187,11 @@ def test_rows_of_equal_symbols_are_summed(n_v, n_x, rows, dtype, tol, machine, r
 
 
 def test_too_little_room_for_all_blocks_at_once(machine):
-    "Something else holds the card: the graph takes over, nothing waits for ever."
+    "A multiprocessor takes fewer blocks than its data sheet says: the graph takes over, nothing waits for ever, and the reason is kept."
     machine.at_once = 1
     with stage("persistent"):
         compare(named("rnn"), {}, None, 3e-6, T=2, B=3, n_a=20)
+    assert machine.last.stage == "graph" and machine.last.why == "3 blocks would have to run at once, the device holds 1 of this kernel"
     assert len(machine.launches) == 2 + 3
     with pytest.raises(BackendError, match="2 blocks were to run at once, the device holds 1"):
         machine.launch(None, 2, 256, (), cooperative=True)
@@ -229,6 +230,37 @@ def test_the_stand_in_sees_what_is_missing(what, says, machine, monkeypatch):
     with stage("persistent"), pytest.raises(AssertionError, match=says):
         for _ in range(5):
             compare(named("rnn"), {}, None, 3e-6, kept=False, T=4, B=20, n_a=20)
+
+
+@pytest.mark.parametrize("name, ragged, kept, more", [("rnn", 0, 2, 1), ("gru-after", 0, 5, 6), ("lstm", 0, 6, 4), ("lstm", 1, 7, 4)])
+def test_what_a_call_keeps(name, ragged, kept, more, machine, monkeypatch):
+    "The memory that the chapter states: numbers for each unit, example and step, until the pullback is forgotten and while it runs."
+    calls, sizes = [], []
+    forward, arrays = kernels_gpu.Call.results, kernels_gpu.Call._backward_arrays
+    monkeypatch.setattr(kernels_gpu.Call, "results", lambda call, State: calls.append(call) or forward(call, State))
+    monkeypatch.setattr(kernels_gpu.Call, "_backward_arrays", lambda *a: sizes.append(arrays(*a)) or sizes[-1])
+    T, B, n = 64, 2, 8
+    p, X, _ = tree_map(device.asarray, gentle(named(name), T=T, B=B, n_a=n, dtype=np.float32))
+    unit = named(name)
+    Y, _, pullback = unit.forms["table"](p, X, None, [T, 3] if ragged else None, **unit.options[0])
+    count = lambda arrays, names: round(sum({id(arrays[k]): arrays[k].size for k in names if k in arrays}.values()) / (T * B * n))
+    assert count(calls[0].a, "GACIMY") == kept
+    pullback(Y)
+    assert count(sizes[0], "DE") == more
+
+
+@pytest.mark.parametrize("unit", ["rnn", "gru", "lstm"])
+def test_out_of_memory_on_the_way_back_says_what_to_reduce(unit, machine, monkeypatch):
+    full = type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})
+
+    def past(call):
+        raise full("512 bytes")
+
+    p, X, _ = tree_map(device.asarray, gentle(named(unit), T=3, B=2, n_a=8, dtype=np.float32))
+    Y, _, pullback = named(unit).forms["table"](p, X)
+    monkeypatch.setattr(kernels_gpu.Call, "past", past)
+    with pytest.raises(OutOfDeviceMemory, match=f"{unit}.*, T = 3, B = 2, n_a = 8: .*full .512 bytes.. Reduce the batch"):
+        pullback(Y)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru-after", "rnn"])

@@ -7,8 +7,8 @@ from importlib import metadata
 import numpy as np
 import pytest
 
-from seqbook import kernels_gpu
-from seqbook.backend import BackendError, OutOfDeviceMemory, device_memory, implementation
+from seqbook import backend, kernels_gpu
+from seqbook.backend import BackendError, DeviceArray, OutOfDeviceMemory, device, device_memory, implementation, tree_map
 from seqbook.kernels_gpu import (
     GATES,
     H100,
@@ -31,6 +31,7 @@ from seqbook.kernels_gpu import (
     tf32_on,
 )
 from seqbook.language_model import LanguageModel
+from seqbook.lstm import lstm_hoisted, lstm_init
 from seqbook.notation import Vocabulary
 
 A100, OLD, SMALL = (Card("A100", 108, 166912, True, 8), Card("V100", 80, 98304, True, 7), Card("a slice", 14, 166912, True, 9))
@@ -311,3 +312,17 @@ def test_training_that_does_not_fit_says_at_which_step(monkeypatch):
     monkeypatch.setattr(model, "loss_and_grads", second_time_full)
     with pytest.raises(OutOfDeviceMemory, match="^step 2: the device's memory is full .*512 bytes.*Reduce the batch"):
         model.fit(np.arange(200) % 3, steps=4, batch_size=2, T=5, progress=False)
+
+
+def test_the_hoisted_lstm_starts_ten_kernels_a_step(monkeypatch):
+    "What the chapter counts from: the product, and nine operations on arrays."
+    counts = []
+    call, put = backend._on_device, DeviceArray.__setitem__
+    monkeypatch.setattr(backend, "_on_device", lambda *a: counts.append(1) or call(*a))
+    monkeypatch.setattr(DeviceArray, "__setitem__", lambda *a: counts.append(1) or put(*a))
+    for T in (5, 15):
+        p, X = tree_map(device.asarray, (lstm_init(0, 3, 8), np.zeros((T, 2, 3), np.float32)))
+        before = len(counts)
+        lstm_hoisted(p, X)
+        counts.append(len(counts) - before)
+    assert counts[-1] - next(n for n in counts if n != 1) == 10 * 10

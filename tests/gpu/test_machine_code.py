@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 from machine_code import compiled, nvrtc
 
-from seqbook.kernels_gpu import GATES, H100, KINDS, REALS, STEPS, SUMS, THREADS, WHOLE, Card, loop_options, step_options
+from seqbook.kernels_gpu import GATES, H100, KINDS, REALS, STEPS, SUMS, WHOLE, Card, loop_options, step_options
 from seqbook.kernels_gpu import layouts as plans
 
 pytestmark = pytest.mark.skipif(nvrtc() is None, reason="needs NVRTC: pip install nvidia-cuda-nvrtc-cu12")
@@ -42,7 +42,7 @@ def test_pointwise_kernels(unit, dtype, arch):
 def test_loop_kernels(unit, n, back, single, resident, arch):
     plan = plans(GATES[unit], n, 64, back, single, resident, CARDS[arch])[0]
     registers, spilled = usage(WHOLE, loop_options(unit, n, plan, back, single), arch)["loop"]
-    assert registers * THREADS <= 65536 and not spilled, (registers, spilled)
+    assert registers <= (plan.weights + 120 if resident else 255) and not spilled, (plan, registers, spilled)
     assert plan.shared <= CARDS[arch].shared
 
 
@@ -56,13 +56,16 @@ def test_sums(dtype, arch):
 @pytest.mark.parametrize("single", [False, True], ids=["float32", "TF32"])
 def test_the_fullest_plans(single):
     "Plans that use all the registers they may, and widths of a slice that are no powers of two."
+    seen = 0
     for unit in ("lstm", "gru-after", "rnn"):
         for n in range(1984, 64, -64):
             for back in (False, True):
                 for plan in plans(GATES[unit], n, 16, back, single, True, H100):
                     if plan.weights == 128:
                         registers, spilled = usage(WHOLE, loop_options(unit, n, plan, back, single), "sm_90")["loop"]
-                        assert registers <= 255 and not spilled, (unit, n, back, plan, registers, spilled)
+                        assert not spilled, (unit, n, back, plan, registers, spilled)
+                        seen += 1
+    assert seen >= 6
 
 
 def test_a_mistake_is_reported_with_the_compilers_words():
