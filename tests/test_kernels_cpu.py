@@ -221,7 +221,7 @@ def test_many_callers_at_once_get_the_same_bits(threads):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:os.fork")  # of JAX, where something has loaded it
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of JAX, where something has loaded it
 def test_a_child_of_fork_has_threads_of_its_own(threads):
     threads(2)
     X, p = np.ones((40, 16, 32), np.float32), case(CASES[0][0], n_x=32, n_a=64, dtype=np.float32)[0]
