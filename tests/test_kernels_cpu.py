@@ -219,17 +219,24 @@ def test_many_callers_at_once_get_the_same_bits(threads):
             assert all(np.array_equal(got[name], want[name]) for name in want)
 
 
+FORK = """
+import os
+import numpy as np
+from seqbook import kernels_cpu as k
+from seqbook.rnn import rnn_init
+k.threads(2)
+p, X = rnn_init(0, 32, 64), np.ones((40, 16, 32), np.float32)
+Y, _, _ = k.rnn_compiled(p, X)
+child = os.fork()
+if not child:
+    os._exit(0 if np.array_equal(k.rnn_compiled(p, X)[0], Y) else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of JAX, where something has loaded it
-def test_a_child_of_fork_has_threads_of_its_own(threads):
-    threads(2)
-    X, p = np.ones((40, 16, 32), np.float32), case(CASES[0][0], n_x=32, n_a=64, dtype=np.float32)[0]
-    Y, _, _ = k.rnn_compiled(p, X)
-    child = os.fork()
-    if not child:
-        os._exit(0 if np.array_equal(k.rnn_compiled(p, X)[0], Y) else 1)
-    assert os.waitpid(child, 0)[1] == 0
+def test_a_child_of_fork_has_threads_of_its_own():
+    ended_well(python(FORK))
 
 
 @pytest.mark.parametrize("dtype", TOL, ids=lambda d: d.__name__)
