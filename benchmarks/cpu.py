@@ -722,8 +722,8 @@ def ladder():
         line = np.zeros(k.LINE, np.int64)
         line[k.PATIENT] = 10**6
         m.share(k.lstm_forward_parts, args.threads, *given(0, T, line))
-    yield rung(f"LSTM: {args.threads} threads, which share the units and meet at every step", operations, meeting)
-    yield rung(f"LSTM: {args.threads} threads, which share the examples and meet at the end", operations,
+    yield rung(f"LSTM: {args.threads} threads share the units", operations, meeting)
+    yield rung(f"LSTM: {args.threads} threads share the examples", operations,
                lambda: m.share(k.lstm_forward_parts, args.threads, *given(0, T)))
 
 
