@@ -535,9 +535,9 @@ def lstm_forward(part, parts, line, X, W, start, before, P, late, n, lengths, A,
     terms, ld = (0, start.shape[1]) if before else (n_x, 0)
     if line.size:
         me, inside = come_in(line, parts)
-        (first, last), (low, high) = (0, B), share(width // L, min(me, inside), inside)
         if me >= inside:
             return
+        (first, last), (low, high) = (0, B), share(width // L, me, inside)
     for t in range(T):
         for i in range(low * L, high * L, L):
             b = first
